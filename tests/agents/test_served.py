@@ -133,6 +133,7 @@ def here(embedded):
     return play([], embedded)[0]
 
 
+@pytest.mark.slow
 def test_a_seat_on_a_server_plays_and_is_asked_as_one_here(server, embedded, here):
     served_events, setup = play([f"seats.user.endpoint={server.url}"], embedded)
     assert isinstance(setup.seats["user"], ModelSeat) and set(setup.engines) == {BASE, f"{BASE} at {server.url}"}

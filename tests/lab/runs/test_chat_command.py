@@ -310,6 +310,7 @@ def terminal() -> Iterator[type]:
         screen.close()
 
 
+@pytest.mark.slow
 def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_path):
     chat = terminal(
         "--persona",

@@ -343,6 +343,7 @@ def test_nothing_that_a_run_starts_listens_to_other_machines(troubled):
     )
 
 
+@pytest.mark.slow
 def test_run_whose_engine_died_and_that_ctrl_c_stopped_goes_on_from_its_last_line(troubled, undisturbed):
     path, *_ = troubled
     assert manifest(path)["status"] == "interrupted" and events(path)[-1]["event"] == "ended"

@@ -106,7 +106,8 @@ def training(tiny_name):
     ]
 
 
-@pytest.mark.parametrize("what", ["scenario", pytest.param("training", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["scenario", "training"])
 def test_killed_at_any_of_three_moments_and_resumed_it_ends_as_if_left_alone(what, request):
     file, *overrides = request.getfixturevalue(what)
     outcomes = list(kills(file, overrides, 3, seed=1, begin=Forked))

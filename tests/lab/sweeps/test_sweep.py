@@ -361,6 +361,7 @@ def test_a_sweep_whose_trials_nobody_played_is_no_success(tmp_path, monkeypatch)
     assert done.returncode == 1 and sweeps.trials(sweep)["status"].to_list() == ["waiting"] * 4
 
 
+@pytest.mark.slow
 def test_a_study_is_swept_too_and_a_trial_is_what_it_comes_to(tmp_path, tiny_name):
     file = tmp_path / "games.yaml"
     file.write_text(

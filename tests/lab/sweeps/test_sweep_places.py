@@ -78,6 +78,7 @@ def moved(tmp_path):
     return plan, travelled, lambda: shutil.rmtree(here)
 
 
+@pytest.mark.slow
 def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
     plan, (every, given), leave = moved
     [trial] = plan.trials
@@ -95,6 +96,7 @@ def test_a_trial_plays_the_same_where_its_files_lie_elsewhere(moved, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_another_trial_is_left_alone(moved, tmp_path):
     plan, (every, given), _ = moved
     [trial] = plan.trials
@@ -161,6 +163,7 @@ def test_a_node_that_does_not_come_is_waited_for_no_longer_than_that(monkeypatch
 # -- before and while it is played
 
 
+@pytest.mark.slow
 def test_a_dry_run_plays_a_little_and_tells_what_the_sweep_takes(tmp_path):
     done = inside(main, sweeps.written(tmp_path), "--dry-run", "--runs", tmp_path / "runs")
     assert done.returncode == 0, done.stderr

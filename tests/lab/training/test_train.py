@@ -248,6 +248,7 @@ def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_
     ]
 
 
+@pytest.mark.slow
 def test_both_seats_learn_in_turn(small, tmp_path):
     name = small[1].partition("seats.user.model: ")[2].partition(",")[0]
     both = (
@@ -262,6 +263,7 @@ def test_both_seats_learn_in_turn(small, tmp_path):
     assert set(pl.read_parquet(run / "evaluation.parquet")["seat"]) == {"user", "assistant"}
 
 
+@pytest.mark.slow
 def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbroken, tmp_path):
     code, errors = here(*small, "max_steps=4", "save_steps=4", "async_rollouts=true", "--runs", tmp_path)
     assert code == 0, errors
@@ -270,7 +272,9 @@ def test_playing_may_overlap_learning_and_the_first_step_is_the_same(small, unbr
     assert own["ratio_max"][2] > 1 + 1e-3  # said by weights that were a step old
 
 
-@pytest.mark.parametrize("method", ["ppo", "sft", "dpo", "kto"])
+@pytest.mark.parametrize(
+    "method", ["sft", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ppo", "dpo", "kto"))]
+)
 def test_other_methods_go_through_the_same_command(small, method, tmp_path):
     rewards = [] if method in ("ppo", "dpo") else ["reward={qa: 1.0, relevance: 0.0, probes: 1}"]
     code, errors = here(*small, f"method={method}", "max_steps=2", *rewards, "--runs", tmp_path)
@@ -302,6 +306,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_2_and_equal_rewards_a
     assert code == (0 if expected == "equal" else 2)
 
 
+@pytest.mark.slow
 def test_all_weights_may_be_trained_and_are_saved_as_a_model(small, tmp_path):
     code, errors = here(*small, "tuning={full: true, learning_rate: 0.003}", "max_steps=2", "--runs", tmp_path / "runs")
     assert code == 0, errors

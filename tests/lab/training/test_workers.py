@@ -105,6 +105,7 @@ def work(rank: int, workers: int, name: str, folder: str) -> None:
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_workers_learn_and_tell_what_one_does_by_every_method(name, tmp_path):
     running = torch.multiprocessing.spawn(work, (2, name, str(tmp_path)), nprocs=2, join=False)
     work(0, 1, name, str(tmp_path))
@@ -176,6 +177,7 @@ def both(name, make):
     return alone, two
 
 
+@pytest.mark.slow
 def test_nothing_that_two_workers_start_listens_to_other_machines(both):
     """The workers talk to each other besides what Ray starts."""
     assert both[1].steps == 0
@@ -189,6 +191,7 @@ def weights(learner, folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / STATE)
 
 
+@pytest.mark.slow
 def test_two_workers_under_ray_equal_one_at_the_same_global_batch(both, tmp_path):
     alone, two = both
     alone.save(tmp_path / "0")
@@ -217,6 +220,7 @@ def test_two_workers_under_ray_equal_one_at_the_same_global_batch(both, tmp_path
         )
 
 
+@pytest.mark.slow
 def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp_path):
     alone, two = both
     first, second = batches(METHODS[0])
@@ -231,6 +235,7 @@ def test_two_workers_go_back_to_where_they_were_saved_or_where_one_was(both, tmp
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_reaches_the_loop_in_the_learners_words(both):
     alone, two = both
     [views, _] = batches(METHODS[0])
