@@ -18,7 +18,8 @@ from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.entry import MISSING, estimate_text
 from metrics.reductions import Resampling, groups, of_metric
-from metrics.stats.bootstrap import Interval, prediction_powered_mean
+from metrics.stats.bootstrap import Interval
+from metrics.stats.prediction_powered import prediction_powered_mean
 from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import calibration, reliability_bins
 from scenarios.records import derive_seed
@@ -48,8 +49,8 @@ NOTE = (
     "mass; that of a sample is too high rather than too low."
 )
 POWERED_NOTE = (
-    "Both: the judge's mean put right by the labels. It holds however wrong the judge is, if the labelled lines were "
-    "drawn at random."
+    "Both: the labels' mean, with the judge's weight chosen so that the variance is least. It holds however wrong the "
+    "judge is, if the labelled lines were drawn at random."
 )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -179,36 +179,6 @@ def clustered_rows(
         drawn = np.concatenate([statistic(piece[:, codes]) for piece in pieces])[:, None]
         low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
     return Interval(value, low, high, len(codes))
-
-
-def prediction_powered_mean(
-    judged, truth, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """The mean of a judge's values, corrected by the rows whose truth is known: mean(judged) + mean(truth - judged).
-
-    `judged` is (N,); `truth` is (N,), NaN where it is not known. n counts the rows with known truth. Without any, the
-    value is NaN; where all are in one cluster, there is no interval. The estimate is unbiased for any judge where the
-    known rows are a random sample, and narrow where the judge is mostly right. It may lie outside the range of its
-    parts. Source: Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean. Here both means
-    are resampled together by cluster, which includes their covariance. Raises ValueError where the lengths differ.
-    """
-    judged, codes, _ = checked_rows(judged, clusters)
-    truth = np.asarray(truth, float)
-    if len(truth) != len(judged):
-        raise ValueError(
-            f"{len(judged)} judged rows but {len(truth)} truths: expected one a row, NaN where it is not known"
-        )
-    known = np.isfinite(truth)
-    sums = _by_cluster(codes, judged, np.ones_like(judged), np.where(known, truth - judged, 0.0), known.astype(float))
-    interval = clustered_statistic(
-        sums,
-        lambda s: (ratio(s[:, 0], s[:, 1]) + ratio(s[:, 2], s[:, 3]))[:, None],
-        n=int(known.sum()),
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )
-    return interval if np.unique(codes[known]).size > 1 else replace(interval, low=np.nan, high=np.nan)
 
 
 def crossed_components(values) -> dict[tuple[int, ...], float]:

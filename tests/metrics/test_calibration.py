@@ -11,7 +11,7 @@ from event_streams import row as judged_row
 from scipy import stats
 
 from metrics.stats import bootstrap
-from metrics.stats.bootstrap import clustered_mean, clustered_rows, prediction_powered_mean
+from metrics.stats.bootstrap import clustered_mean, clustered_rows
 from metrics.validation import calibration
 from metrics.validation.agreement import agreement
 
@@ -105,59 +105,6 @@ def test_interval_by_rows_equals_interval_by_sums(monkeypatch):
     # 11 resamples at a time; pieces of the draw differ, the value does not
     monkeypatch.setattr(bootstrap, "CELLS", 1000)
     assert clustered_rows(clusters, mean, seed=5).value == pytest.approx(by_sums.value)
-
-
-def test_prediction_powered_mean_by_hand():
-    # judge over all six: 1 0 1 1 0 1 -> 4/6; known: truth 0 for the first (judged 1), 1 for the last (judged 1):
-    # mean(-1, 0) = -1/2
-    nan = math.nan
-    mean = prediction_powered_mean([1, 0, 1, 1, 0, 1], [0, nan, nan, nan, nan, 1], [0, 0, 1, 1, 2, 2])
-    assert mean.value == pytest.approx(4 / 6 - 1 / 2) and mean.n == 2
-
-
-def test_prediction_powered_mean_has_no_interval_where_all_that_is_known_is_of_one_conversation():
-    # how far the correction varies between conversations cannot be told from one
-    nan, judged, clusters = math.nan, [1, 0, 1, 1, 0, 1], [0, 0, 1, 1, 2, 2]
-    mean = prediction_powered_mean(judged, [0, 0, nan, nan, nan, nan], clusters)
-    assert mean.value == pytest.approx(4 / 6 - 1 / 2) and mean.n == 2 and math.isnan(mean.low) and math.isnan(mean.high)
-    assert not math.isnan(prediction_powered_mean(judged, [0, nan, 1, nan, nan, nan], clusters).low)
-
-
-def test_prediction_powered_mean_without_any_truth_is_nan_and_with_a_right_judge_is_the_judges():
-    judged, clusters = np.array([1.0, 0, 1, 1]), [0, 0, 1, 1]
-    none = prediction_powered_mean(judged, np.full(4, np.nan), clusters)
-    assert none.n == 0 and math.isnan(none.value) and math.isnan(none.low)
-    right, judge = prediction_powered_mean(judged, judged, clusters, seed=3), clustered_mean(judged, clusters, seed=3)
-    assert (right.value, right.low, right.high) == (judge.value, judge.low, judge.high)
-    with pytest.raises(ValueError, match="2 judged rows but 1 truths"):
-        prediction_powered_mean([1, 0], [1], [0, 1])
-
-
-def test_prediction_powered_interval_covers_the_truth_that_the_judge_misses_and_is_as_narrow_as_its_variance_says():
-    """60 conversations of 20 lines, 80% consistent, give or take .1 by conversation; the judge calls 10% of the
-    consistent ones contradicting; 4 lines of each are known.
-
-    Variances: labels alone .01/60 + .15/240 = .00079 (between conversations; .8 x .2 - .01 within, over 240 known
-    lines). Both: the correction is 1 in .08 of the known lines, .08 x .92/240 = .00031; the judge's mean .72 x .28 -
-    .0081 = .19 over 1200 lines, .00016; between conversations, of judge and correction together, .01/60 = .00017; less
-    twice the covariance of the two on the known lines, where both are seen: 2 x -.72 x .08 / 1200 = -.0001. Together
-    .00054: widths as sqrt(.54/.79) = .83.
-    """
-    rng, clusters = np.random.default_rng(7), np.repeat(np.arange(60), 20)
-    covered, missed, widths = 0, 0, []
-    for seed in range(200):
-        truth = (rng.random(1200) < np.clip(0.8 + 0.1 * rng.normal(size=60), 0, 1)[clusters]).astype(float)
-        judged = truth * (rng.random(1200) > 0.1)
-        known = np.where(np.tile(np.arange(20) < 4, 60), truth, np.nan)
-        labelled = np.isfinite(known)
-        how = {"resamples": 300, "seed": seed}
-        both, judge = prediction_powered_mean(judged, known, clusters, **how), clustered_mean(judged, clusters, **how)
-        alone = clustered_mean(known[labelled], clusters[labelled], **how)
-        covered += both.low <= 0.8 <= both.high
-        missed += not judge.low <= 0.8 <= judge.high
-        widths.append((both.high - both.low) / (alone.high - alone.low))
-    assert 0.90 <= covered / 200 <= 0.99 and missed / 200 > 0.95
-    assert np.mean(widths) == pytest.approx(0.83, abs=0.05)
 
 
 def agreed(*verdicts: tuple[str, int, bool | None]) -> pl.DataFrame:

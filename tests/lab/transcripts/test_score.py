@@ -235,8 +235,8 @@ def test_people_s_labels_correct_the_consistency(talks, tmp_path, spotter):
         == 0
     )
     measured = json.loads(figures.read_text())["ledger"]["prompt_to_line"]
-    # two of eight lines speak of a nurse: 6/8; labels: contradicts, contradicts, not: 1/3; both: 6/8 + mean(0 - 1, 0 -
-    # 0, 1 - 1)
+    # two of eight lines speak of a nurse: 6/8; labels: contradicts, contradicts, not: 1/3; both: 1/3 + 6/8 - 2/3, as
+    # lambda would be 2 and is 1
     powered = measured["prediction_powered"]["assistant"]
     assert (powered["judge"]["value"], powered["judge"]["n"]) == (0.75, 8) and powered["labels"][
         "value"
