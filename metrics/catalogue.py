@@ -152,10 +152,8 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
             "contradicted_facts": Figure("contradictions", "facts contradicted", count_format),
             "suspects": Figure("contradictions", "suspects (values that are not listed)", count_format),
             "contradiction_components": Figure("contradictions", "groups of contradictions", count_format),
-            "most_contradicted_fact": Figure(
-                "contradictions", "lines against the most contradicted fact", count_format
-            ),
-            "longest_contradiction": Figure("contradictions", "longest-lived contradiction, turns", count_format),
+            "most_contradicted_fact": Figure("contradictions", "most contradicted fact: lines (mean)", lines_format),
+            "longest_contradiction": Figure("contradictions", "longest contradiction: turns (mean)", lines_format),
         },
         needs=("prompt_to_line", "line_to_line"),
     ),

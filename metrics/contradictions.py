@@ -1,7 +1,8 @@
 """Which line contradicts what: a graph for readers and plots, and counts of it.
 
-All measures are at least 0, and fewer is better. They are given by conversation and over the run; intervals over the
-run resample conversations.
+All measures are at least 0, and fewer is better. They are given by conversation and over the run: counts as the sum
+over conversations, the two maxima as the mean of the conversations' maxima. (The maximum over a run grows with the
+number of conversations, and a bootstrap says nothing about it.) Intervals over the run resample conversations.
 
 - `contradicting_lines`: lines that contradict their persona or an earlier line of their speaker, each counted once; a
   line that returns to the persona is none of them (see `metrics.conflicts`). n = scored lines.
@@ -11,12 +12,10 @@ run resample conversations.
   ledger's values that no slot lists. They are in no other measure. n = scored lines.
 - `contradiction_components`: groups of lines and facts that contradictions connect (weakly connected components of the
   graph); over the run, their sum. n = scored lines. Many contradictions in few components repeat one contradiction.
-- `most_contradicted_fact`: number of lines that contradict the fact that most lines contradict; over the run, all
-  conversations of a persona count together. n = distinct facts that some line mentions, as above.
-- `longest_contradiction`: turns between the two lines of the longest contradiction, returns included; over the run, the
-  maximum. n = scored pairs of lines (NaN where there are none).
-
-The bootstrap interval of a maximum never reaches above the maximum itself: only its lower end is informative.
+- `most_contradicted_fact`: number of lines that contradict the fact that most lines of the conversation contradict.
+  n = distinct facts that some line mentions, as above; over the run, conversations with such a fact.
+- `longest_contradiction`: turns between the two lines of the longest contradiction of the conversation, returns
+  included. n = scored pairs of lines (NaN where there are none); over the run, conversations with such a pair.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from metrics import NAN, metrics_frame, stacked
 from metrics.conflicts import DOUBT, PERSONA, marks_of_lines
 from metrics.judges import LINES
 from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
-from metrics.stats.bootstrap import clustered_statistic
+from metrics.stats.bootstrap import clustered_mean, clustered_statistic
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
 LINES_AT_FAULT = "contradicting_lines"
@@ -144,8 +143,8 @@ def shape(
         network = graph(turns, scored)
         parts += [
             _counts(_components(network, _scored_lines(scored)), COMPONENTS, judge, seat, how),
-            _largest(*_by_fact(network, facts, turns), MOST, judge, seat, how),
-            _largest(*_by_span(pairs), LONGEST, judge, seat, how),
+            _maxima(_by_fact(network, facts), MOST, judge, seat, how),
+            _maxima(_by_span(pairs), LONGEST, judge, seat, how),
         ]
     return stacked(parts)
 
@@ -169,53 +168,34 @@ def _components(network: networkx.MultiDiGraph, sizes: pl.DataFrame) -> pl.DataF
     return sizes.with_columns(value=pl.Series([counted[c] for c in sizes["conversation"]], dtype=pl.Float64))
 
 
-def _by_fact(
-    network: networkx.MultiDiGraph, facts: pl.DataFrame, turns: pl.DataFrame
-) -> tuple[pl.DataFrame, np.ndarray]:
-    """Columns conversation, value, n; and the contradictions of each fact, (conversations, facts of the personas)."""
+def _by_fact(network: networkx.MultiDiGraph, facts: pl.DataFrame) -> pl.DataFrame:
+    """Columns conversation, against and value, the contradictions of each fact that some line mentions."""
     times = Counter((target[1], target[3]) for _, target in network.edges() if target[0] == "fact")
-    spoken = facts.join(turns.select("conversation", "turn", "persona"), on=["conversation", "turn"])
-    spoken = spoken.select("conversation", "persona", "against").unique().sort("conversation", "persona", "against")
-    counts = [times[key] for key in spoken.select("conversation", "against").iter_rows()]
-    spoken = spoken.with_columns(value=pl.Series(counts, dtype=pl.Float64))
-    by_fact = (
-        spoken.pivot(["persona", "against"], index="conversation", values="value")
-        .sort("conversation")
-        .drop("conversation")
-    )
-    return _most(spoken), by_fact.fill_null(0.0).to_numpy()
+    spoken = facts.select("conversation", "against").unique()
+    return spoken.with_columns(value=pl.Series([times[key] for key in spoken.iter_rows()], dtype=pl.Float64))
 
 
-def _by_span(pairs: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
-    """Columns conversation, value, n; and a one-hot matrix (conversations, different values) of each conversation's
-    value.
-    """
+def _by_span(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of lines with the column value, the turns between two lines that disagree, else 0."""
     span = pl.when(pl.col("verdict")).then(pl.col("turn") - pl.col("against").cast(pl.Int64)).otherwise(0)
-    each = _most(pairs.with_columns(value=span.cast(pl.Float64)))
-    values = each["value"].to_numpy()
-    return each, (values[:, None] == np.unique(values)[None]).astype(float)
+    return pairs.with_columns(value=span.cast(pl.Float64))
 
 
-def _most(parts: pl.DataFrame) -> pl.DataFrame:
-    return (
+def _maxima(parts: pl.DataFrame, name: str, judge: str | None, seat: str, how: Resampling) -> pl.DataFrame:
+    """The rows of the largest value of each conversation, and of the mean of these over the run.
+
+    `parts` has the columns conversation and value.
+    """
+    each = (
         parts.group_by("conversation").agg(value=pl.col("value").max(), n=pl.len().cast(pl.Int64)).sort("conversation")
     )
-
-
-def _largest(
-    each: pl.DataFrame, sums: np.ndarray, name: str, judge: str | None, seat: str, how: Resampling
-) -> pl.DataFrame:
-    """The rows of `each` and the maximum over the run: of the column sums, or for LONGEST of the values that occur."""
-    values = np.unique(each["value"].to_numpy())
-
-    def largest(totals: np.ndarray) -> np.ndarray:  # (R, columns) -> (R, 1)
-        return (np.where(totals > 0, values, 0.0) if name == LONGEST else totals).max(1, keepdims=True)
-
-    over_run = clustered_statistic(sums, largest, n=int(each["n"].sum()), **for_group(how, name, judge, seat))
+    mean = clustered_mean(
+        each["value"].to_numpy(), each["conversation"].to_numpy(), **for_group(how, name, judge, seat)
+    )
     return stacked(
         [
             labelled(each, name, judge, seat, "conversation"),
-            metrics_frame([interval_row(over_run, name, judge, seat, "run")]),
+            metrics_frame([interval_row(mean, name, judge, seat, "run")]),
         ]
     )
 

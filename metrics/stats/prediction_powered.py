@@ -9,8 +9,8 @@ tuning), which makes the interval, in large samples, no wider than that of eithe
 It differs from the sources, and from the library `ppi_py`, in two ways. Rows come in clusters (lines of conversations):
 λ = -Σ a b / Σ b², kept within [0, 1], where a and b are each cluster's part of the deviation of the labels' mean and of
 the term in brackets, and every resample of the clusters chooses its own. And the judge's mean over all rows includes
-the labelled ones, which multiplies λ by unlabelled rows / all rows for the same estimate. Where each row is a cluster
-and the judge's values vary as much among labelled as among unlabelled rows, both choose the same estimate.
+the labelled ones, so that the same estimate has another λ: theirs times all rows / unlabelled rows. Where each row is a
+cluster and the judge's values vary as much among labelled as among unlabelled rows, both choose the same estimate.
 
 Sources: Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean; Angelopoulos, Duchi and
 Zrnic, "PPI++", arXiv 2311.01453, 2023, for λ.
