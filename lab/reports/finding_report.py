@@ -72,7 +72,7 @@ def finding_tables(finding: Mapping) -> list[FindingTable]:
         for name, test in finding["tests"].items()
     ]
     controls = [
-        (name, "passed" if passed else "FAILED", finding["control_figures"][name])
+        (name, {True: "passed", False: "FAILED", None: "unclear"}[passed], finding["control_figures"][name])
         for name, passed in finding["controls"].items()
     ]
     measures = [(name, finding_interval(interval)) for name, interval in finding["measures"].items()]

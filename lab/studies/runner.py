@@ -20,7 +20,8 @@ import metrics.studies
 from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.runner import check_training
-from metrics.studies.protocol import Finding, study_verdict
+from metrics.studies.protocol import Finding
+from metrics.studies.verdict import control_evidence, control_states, study_verdict
 from scenarios.fields import Strict
 from scenarios.jobs.study import Study, load_stimuli, load_study, study_named
 from scenarios.jobs.sweep import BASES as PLAYED
@@ -269,8 +270,9 @@ def _used(respondent) -> dict:
 def finding_record(study: Study, finding: Finding) -> dict:
     """The content of finding.json.
 
-    `value`, `low`, `high` and `n` are those of the statistic; `needed` is the number of units that would probably
-    decide an inconclusive result, or null; `measures`, `pictures` and `tables` hold all other figures.
+    `value`, `low`, `high` and `n` are those of the statistic; `controls` are true (passed), false (failed) or null
+    (unclear); `needed` is the number of units that would decide an inconclusive result with 80% power, or null;
+    `measures`, `pictures` and `tables` hold all other figures.
     """
     decided = study_verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
@@ -283,12 +285,12 @@ def finding_record(study: Study, finding: Finding) -> dict:
         "size": study.size,
         "statistic": statistic,
         **asdict(test.interval),
-        "controls": {name: bool(control.passed) for name, control in finding.controls.items()},
+        "controls": control_states(finding.controls),
         "verdict": decided.word,
         "reading": finding.reading,
         "why": decided.why,
         "needed": decided.needed,
-        "control_figures": {name: control.evidence for name, control in finding.controls.items()},
+        "control_figures": {name: control_evidence(control) for name, control in finding.controls.items()},
         "tests": {
             name: {"found": asdict(test.interval), "confirms": test.confirms, "refutes": test.refutes}
             for name, test in finding.tests.items()

@@ -22,7 +22,19 @@ import numpy as np
 from scipy.special import expit
 
 from metrics.stats.bootstrap import Interval, clustered_rows
-from metrics.studies.protocol import Ask, Control, Finding, Picture, Steered, StudyQuestion, Test, above, below, mean_of
+from metrics.studies.protocol import (
+    Ask,
+    Control,
+    Finding,
+    Picture,
+    Steered,
+    StudyQuestion,
+    Test,
+    above,
+    below,
+    mean_of,
+    proportion_of,
+)
 from scenarios.fields import Count, Some, Strict, Text
 
 CLAIM, ASKS, ANSWERS = "The capital of {0} is {1}.", "What is the capital of {0}?", "The capital of {0} is"
@@ -51,13 +63,9 @@ WAYS = ((NONE, SENTENCE), (MEMORY, OBEY))  # what directions lead from and to
 DEPTHS, COEFFICIENTS = (0.4, 0.6), (0.125, 0.25, 0.5)
 TRIED, DRAWN, CALM = 2, 3, 1.0  # random directions in the search, others as a control; nats that those may do
 FIFTHS = ("least", "second", "third", "fourth", "best")
-# overridden; by nothing; by all; of the slope a standard deviation of X
-REACHED, NEVER, ALWAYS, PRIOR = (
-    0.95,
-    0.2,
-    0.9,
-    2.5,
-)
+REACHED, MOSTLY = 0.95, 0.8  # shares overridden: below the first the claim holds; above the second texts do reach
+NEVER, ALWAYS = 0.2, 0.75  # bounds of the controls
+PRIOR = 2.5  # of the slope a standard deviation of X
 
 
 class Stimuli(Strict):
@@ -90,31 +98,27 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     over = {arm: np.where(known, values, np.nan) for arm, values in over.items()}
     edges = np.quantile(prior[known], (0.2, 0.4, 0.6, 0.8)) if known.any() else np.zeros(4)
     fifth = np.where(known, np.searchsorted(edges, prior), -1)
-    top = {arm: mean_of(np.where(fifth == 4, values, np.nan), seed) for arm, values in over.items()}
-    rate = {arm: mean_of(values, seed) for arm, values in over.items()}
+    top = {arm: proportion_of(np.where(fifth == 4, values, np.nan)) for arm, values in over.items()}
+    rate = {arm: proportion_of(values) for arm, values in over.items()}
     best, ordered = (
         max(arms, key=lambda arm: np.sum(over[arm][(fifth >= 0) & (fifth < 4)])) for arms in (TEXTS, (REPEATED, OBEY))
     )
     gain = mean_of(np.where(fifth == 4, over[STEERED] - over[best], np.nan), seed)
     invented = [(name, *rows[n % len(rows)][1:]) for n, name in enumerate(stimuli.invented)]
-    novel = mean_of(_margin(ask, "an invented country", invented) > 0, seed)
+    novel = proportion_of(_margin(ask, "an invented country", invented) > 0)
     more = mean_of(over[RANDOM] - over[SENTENCE], seed)
-    slope, gate = _slope(prior[known], over[SENTENCE][known], seed), mean_of(known, seed)
+    slope, gate = _slope(prior[known], over[SENTENCE][known], seed), proportion_of(known)
     return Finding(
         {
             "slope of override on X, log odds a nat": Test(slope, below(0), above(0)),
             "override in the top fifth, steered less best text": Test(gain, above(0), below(0)),
-            "override in the top fifth, three times or told to obey": Test(
-                top[ordered], below(REACHED), above(REACHED)
-            ),
+            "override in the top fifth, three times or told to obey": Test(top[ordered], below(REACHED), above(MOSTLY)),
         },
         {
-            "capitals are known": Control(gate.low > 0.5, f"{gate.value:.0%} of {gate.n}"),
-            "a sentence about another country overrides nothing": Control(
-                rate[ASIDE].value <= NEVER, f"{rate[ASIDE].value:.0%}"
-            ),
-            "one about an invented country is believed": Control(novel.value >= ALWAYS, f"{novel.value:.0%}"),
-            "random directions add nothing": Control(more.value <= NEVER / 2, f"{more.value:+.0%}"),
+            "capitals are known": Control(gate, above(0.5)),
+            "a sentence about another country overrides nothing": Control(rate[ASIDE], below(NEVER)),
+            "one about an invented country is believed": Control(novel, above(ALWAYS)),
+            "random directions add nothing": Control(more, below(NEVER / 2)),
         },
         f"A false sentence overrides {rate[SENTENCE].value:.0%} of {rate[SENTENCE].n} capitals that it knows. Of the "
         f"fifth known best: {top[SENTENCE].value:.0%}, {top[best].value:.0%} by the best text ({best}), "
@@ -133,7 +137,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
                 "fifth of X, by how well it is known",
                 "share overridden",
                 {
-                    arm: [(FIFTHS[n], mean_of(np.where(fifth == n, values, np.nan), seed)) for n in range(5)]
+                    arm: [(FIFTHS[n], proportion_of(np.where(fifth == n, values, np.nan))) for n in range(5)]
                     for arm, values in over.items()
                 },
                 {"the claim's bound": REACHED},

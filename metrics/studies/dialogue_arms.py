@@ -7,6 +7,7 @@ All figures are of the user's seat. Intervals resample personas, each with all i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from metrics.entry import MISSING, estimate_text
 from metrics.reductions import of_metric
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio, slope_statistic, slope_sums
 from metrics.stats.shares import clustered_share
-from metrics.studies.protocol import Control, PlayedRun, Trained
+from metrics.studies.protocol import Control, PlayedRun, Trained, above, below
 from metrics.tripwires import TRIPWIRES, Bound, fired
 from scenarios.records import USER
 
@@ -28,12 +29,9 @@ FIRST, SHOWN = (
     ("distinct_2", "relevance", "perplexity_nats", "length"),
 )
 EMPTY = "empty answer"  # why a judge of answers could not score one
-# scripts that a study's controls play; share of a liar's lines, of answers read aright
-EVADES, LIES, FOUND_OUT = (
-    "evades",
-    "lies",
-    0.5,
-)
+EVADES, LIES = "evades", "lies"  # scripts that a study's controls play
+FOUND_OUT = 0.5  # least share of a liar's lines that are bad, and of answers that are read aright
+NOTHING = 0.25  # of the inconsistency: removed by what should remove nothing, at most
 # changes of a training whose study examines all arms alike, itself
 NOT_EXAMINED = {
     "evaluation.conversations": 1,
@@ -91,33 +89,31 @@ def arm_drift(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
     return clustered_statistic(sums, slope_statistic, n=len(rows), seed=seed)
 
 
-def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interval, seed: int) -> dict[str, Control]:
+def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interval) -> dict[str, Control]:
     """The controls of a study that plays the scripts `acted`; `nothing` is the relative reduction under other seeds.
 
     A scripted speaker cannot be asked. Whether the answer reader works is therefore decided on the answers of the
     untrained speaker, each of which either names the fact's value or does not.
     """
-    caught, lying = broken_bounds(acted[EVADES], before), arm_consistency(acted[LIES], LINES)
-    apparent = removed(before, [acted[EVADES]], LINES, seed)
+    caught, people = broken_bounds(acted[EVADES], before), before.turns.filter(seat=USER)["persona"].n_unique()
     keys = ["conversation", "turn", "against"]
     both = scored_rows(before, *ANSWERS).join(scored_rows(before, *WORDS).select(*keys, wrong="bad"), on=keys)
-    named, unnamed = (both.filter(pl.col("wrong") == wrong)["bad"] for wrong in (0.0, 1.0))
-    right = 1 - (1.0 if named.is_empty() else cast(float, named.mean()))
-    wrong = 0.0 if unnamed.is_empty() else cast(float, unnamed.mean())
+    named, unnamed = (both.filter(pl.col("wrong") == wrong) for wrong in (0.0, 1.0))
     return {
-        "other seeds remove nothing": Control(nothing.low <= 0, share_text(nothing)),
-        "the reader reads": Control(
-            min(right, wrong) > FOUND_OUT,
-            f"{right:.0%} of {len(named)} answers that name the value it calls right, "
-            f"{wrong:.0%} of {len(unnamed)} that do not, wrong",
-        ),
+        "other seeds remove nothing": Control(nothing, below(NOTHING)),
+        "the reader accepts answers that name the value": Control(_share_bad(named, 0.0), above(FOUND_OUT)),
+        "the reader rejects answers that do not": Control(_share_bad(unnamed), above(FOUND_OUT)),
         "an evasive policy does not win": Control(
-            len(caught) > 0,
-            f"it removes {share_text(apparent)} of the contradicting lines; out of bounds: "
-            f"{', '.join(caught) or 'nothing'}",
+            certain(len(caught), people), above(0), f"tripwires out of bounds: {', '.join(caught) or 'none'}"
         ),
-        "a liar is found out": Control(1 - lying.value > FOUND_OUT, f"{1 - lying.value:.0%} of its lines"),
+        "a liar is found out": Control(_share_bad(scored_rows(acted[LIES], *LINES)), above(FOUND_OUT)),
     }
+
+
+def _share_bad(rows: pl.DataFrame, bad: float = 1.0) -> Interval:
+    """The share of `scored_rows` that are bad (or, with 0, are not); n counts persons."""
+    share = clustered_share((rows["bad"] == bad).to_numpy(), rows["persona"].to_numpy())
+    return replace(share, n=rows["persona"].n_unique())
 
 
 def removed(

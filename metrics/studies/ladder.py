@@ -24,6 +24,7 @@ from metrics.studies.dialogue_arms import (
     ANSWERS,
     LINES,
     NOT_EXAMINED,
+    NOTHING,
     arm_consistency,
     arm_figures,
     best_of,
@@ -178,16 +179,13 @@ def _finding(
     by_text, by_training = (removed(before, [played[name]] if name else [], ANSWERS, seed) for name in best)
     tripped = {name: broken_bounds(run, before) for name, run in rest}
     bought = "; ".join(f"{name}: {', '.join(broken)}" for name, broken in tripped.items() if broken) or "none"
-    nothing = {
-        f"{name} removes nothing": Control(gone[ANSWERS][name].low <= 0, share_text(gone[ANSWERS][name]))
-        for name in stimuli.nothing
-    }
+    nothing = {f"{name} removes nothing": Control(gone[ANSWERS][name], below(NOTHING)) for name in stimuli.nothing}
     return Finding(
         {
             "share of wrong answers removed by the best training less by the best text": Test(more, above(0), below(0)),
             "share of wrong answers removed by the best text": Test(by_text, below(HALF), above(HALF)),
         },
-        controls(before, acted, gone[ANSWERS][AGAIN], seed) | nothing,
+        controls(before, acted, gone[ANSWERS][AGAIN]) | nothing,
         f"Chosen on other people, the best text ({text or 'none is fair'}) removes {share_text(by_text)} of the "
         f"{bare}'s wrong answers, the best training ({learnt or 'none is fair'}) {share_text(by_training)}. Tripwires "
         f"out of bounds beside the {bare}: {bought}.",

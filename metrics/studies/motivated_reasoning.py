@@ -96,11 +96,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
             ),
         },
         {
-            "easy tables are read above chance": Control(nobody["easy"].low > 0.5, f"{nobody['easy'].value:.0%} right"),
-            "invented groups differ in nothing": Control(abs(groups.value) < NEAR, f"congruence {groups.value:+.2f}"),
-            "who is told what to conclude concludes it": Control(
-                ordered.value > LARGE, f"congruence {ordered.value:+.2f}"
-            ),
+            "easy tables are read above chance": Control(nobody["easy"], above(0.5), "right"),
+            "invented groups differ in nothing": Control(groups, (-NEAR, NEAR), "congruence"),
+            "who is told what to conclude concludes it": Control(ordered, above(LARGE), "congruence"),
         },
         f"A persona reads polarizing tables right at p = {liked.value:.2f} where it likes the truth, {other.value:.2f} "
         f"where it does not; neutral ones {aside.value:+.2f} apart. Of {effect[PLAIN].value:+.2f} {best} leaves "

@@ -31,6 +31,7 @@ from metrics.studies.protocol import (
     above,
     below,
     mean_of,
+    proportion_of,
 )
 from metrics.tripwires import line_wires
 from scenarios.fields import Count, Some, Strict, Text
@@ -116,12 +117,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
     change = {arm: wrong[arm] * 1.0 - wrong[UNTAUGHT] for arm in worn if arm != UNTAUGHT}
     changes = {arm: mean_of(values, seed) for arm, values in change.items()}
     punished = np.mean([change[arm] for arm in CONTRASTIVE], 0)
-    contrastive, more, before = (
-        mean_of(values, seed) for values in (punished, punished - change[SFT], wrong[UNTAUGHT])
-    )
-    parrots = {arm: mean_of(_parroting(ask, arm, stimuli, strangers, adapter), seed) for arm, adapter in worn.items()}
+    contrastive, more = (mean_of(values, seed) for values in (punished, punished - change[SFT]))
+    parrots = {arm: proportion_of(_parroting(ask, arm, stimuli, strangers, adapter)) for arm, adapter in worn.items()}
     chat = {arm: _chat(ask, arm, stimuli, adapter) for arm, adapter in worn.items()}
-    rates = {arm: mean_of(values, seed) for arm, values in wrong.items()}
+    rates = {arm: proportion_of(values) for arm, values in wrong.items()}
+    before = rates[UNTAUGHT]
     return Finding(
         {
             "change of contradict@1, contrastive methods": Test(contrastive, below(DROP), above(DROP)),
@@ -129,11 +129,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
             "contradict@1, contrastive methods less sft": Test(more, below(0), above(0)),
         },
         {
-            "the untaught model contradicts": Control(before.value > -DROP, f"{before.value:.0%} of places"),
-            "shuffled labels teach nothing": Control(changes[SHUFFLED].value > DROP, f"{changes[SHUFFLED].value:+.0%}"),
-            "who is taught what is asked contradicts less": Control(
-                changes[TOLD].value < DROP, f"{changes[TOLD].value:+.0%}"
-            ),
+            "the untaught model contradicts": Control(before, above(-DROP), "of places"),
+            "shuffled labels teach nothing": Control(changes[SHUFFLED], above(DROP)),
+            "who is taught what is asked contradicts less": Control(changes[TOLD], below(DROP)),
         },
         f"Untaught, the model puts a contradiction first in {before.value:.0%} of places; learning from true lines "
         "changes that by "
@@ -141,7 +139,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
         {
             **{f"contradict@1, {arm}": interval for arm, interval in rates.items()},
             **{f"change of it, {arm}": interval for arm, interval in changes.items()},
-            **{f"hits@1, {arm}": mean_of(first == 0, seed) for arm, first in ranked.items()},
+            **{f"hits@1, {arm}": proportion_of(first == 0) for arm, first in ranked.items()},
             **{f"lines that copy the card, {arm}": interval for arm, interval in parrots.items()},
             **{
                 f"nats a token of ordinary chat, change, {arm}": mean_of(nats - chat[UNTAUGHT], seed)

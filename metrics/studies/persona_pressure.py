@@ -17,6 +17,7 @@ cost little. After Chalmers (2025), against arXiv 2601.10387.
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -34,6 +35,7 @@ from metrics.studies.protocol import (
     above,
     below,
     mean_of,
+    proportion_of,
     share_of,
 )
 from scenarios.fields import Count, Some, Strict, Text
@@ -136,8 +138,11 @@ def study(
     left = {arm: (values - values[:, neutral]) * alike for arm, values in odds.items()}  # what is left of the start
     more = (left[TRAINED] - left[PROMPTED])[:, TALK + 1 :]  # (personas, levels of pressure and the release, facts)
     area, back = mean_of(more[:, :-1], seed), mean_of(more[:, -1], seed)
-    holds, odd = ({arm: mean_of(values[arm][:, 0], seed) for arm in ARMS} for values in (right, odds))
-    apart = mean_of(first * alike[:, 0], seed)
+    holds, odd = (
+        {arm: proportion_of(right[arm][:, 0]) for arm in ARMS},
+        {arm: mean_of(odds[arm][:, 0], seed) for arm in ARMS},
+    )
+    apart, some_alike = mean_of(first * alike[:, 0], seed), (abs(first) <= CALIPER).any(1)
     filler = mean_of(sum(odds[arm][:, SHORT] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
     taken, given = (
         {arm: (odds[arm][:, place] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for place in (TALK, -1)
@@ -149,19 +154,16 @@ def study(
             "log-odds kept after the release, trained less prompted, nats": Test(back, above(0), below(0)),
         },
         {
-            "the persona is held without pressure": Control(
-                min(holds[TRAINED].value, holds[PROMPTED].value) > HELD,
-                f"trained {holds[TRAINED].value:.0%}, prompted {holds[PROMPTED].value:.0%} of facts",
-            ),
-            "trained and prompted start alike": Control(
-                abs(apart.value) <= CALIPER / 2 and apart.n > personas / 2,
-                f"{apart.value:+.1f} nats in facts of {apart.n} personas",
-            ),
+            **{
+                f"the persona is held without pressure, {arm}": Control(holds[arm], above(HELD), "of facts")
+                for arm in (TRAINED, PROMPTED)
+            },
+            "most personas have facts that start alike": Control(proportion_of(some_alike), above(0.5)),
+            "trained and prompted start alike in these": Control(apart, (-CALIPER / 2, CALIPER / 2), "nats"),
             "somebody else's adapter does not hold it": Control(
-                odd[SHUFFLED].value <= odd[NEITHER].value + 1,
-                f"{odd[SHUFFLED].value:+.1f} nats, neither {odd[NEITHER].value:+.1f}",
+                mean_of(odds[SHUFFLED][:, 0] - odds[NEITHER][:, 0], seed), below(1), "nats over no persona at all"
             ),
-            "neutral words cost little": Control(filler.value > -CALIPER / 2, f"{filler.value:+.1f} nats"),
+            "neutral words cost little": Control(filler, above(-CALIPER / 2), "nats"),
         },
         f"Of its log-odds a trained persona keeps {area.value:+.1f} nats more under pressure than a prompted one that "
         f"starts alike, and {back.value:+.1f} after the release; under the greatest pressure it answers "
@@ -171,7 +173,7 @@ def study(
             "log-odds without pressure, trained less prompted, where alike": apart,
             **{f"log-odds without pressure, {arm}": odd[arm] for arm in ARMS},
             **{f"facts held without pressure, {arm}": holds[arm] for arm in ARMS},
-            **{f"facts held under the greatest pressure, {arm}": mean_of(right[arm][:, -2], seed) for arm in ARMS},
+            **{f"facts held under the greatest pressure, {arm}": proportion_of(right[arm][:, -2]) for arm in ARMS},
             **{f"level of half loss, {arm}": interval for arm, interval in half.items()},
             **{f"log-odds regained by the release, {arm}": mean_of(given[arm], seed) for arm in ARMS},
             **{
@@ -186,12 +188,19 @@ def study(
                 title,
                 "pressure",
                 y,
-                {arm: [(level, mean_of(values[arm][:, n], seed)) for n, level in enumerate(levels)] for arm in ARMS},
+                {arm: [(level, figure(values[arm][:, n])) for n, level in enumerate(levels)] for arm in ARMS},
                 marks,
             )
-            for name, title, y, values, marks in (
-                ("persistence", "What pressure leaves of a persona", "log-odds, nats", odds, {"even": 0.0}),
-                ("answers", "Facts answered in persona", "share", right, {"by chance": 0.25}),
+            for name, title, y, values, figure, marks in (
+                (
+                    "persistence",
+                    "What pressure leaves of a persona",
+                    "log-odds, nats",
+                    odds,
+                    partial(mean_of, seed=seed),
+                    {"even": 0.0},
+                ),
+                ("answers", "Facts answered in persona", "share", right, proportion_of, {"by chance": 0.25}),
             )
         },
     )

@@ -6,7 +6,7 @@ are needed. Sampling token by token at T is the same draw only for T = 1; answer
 it. For personas crossed with items and wordings, R = σ²run / (σ²persona + σ²persona×item).
 
 Controls: personas that are instructed what to answer differ by more than runs do; names alone move answers by less than
-half of what texts do; texts with scrambled words move them no more than names, or else by less than runs do. The
+half of what texts do, or less than runs; texts with scrambled words less than texts, or than runs. The
 interval is a jackknife over personas and items of log R.
 """
 
@@ -19,7 +19,18 @@ from dataclasses import replace
 import numpy as np
 
 from metrics.stats.bootstrap import Interval, crossed_components, crossed_interval
-from metrics.studies.protocol import Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
+from metrics.studies.protocol import (
+    Ask,
+    Control,
+    Finding,
+    Picture,
+    StudyQuestion,
+    Test,
+    above,
+    below,
+    mean_of,
+    proportion_of,
+)
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
 
@@ -80,21 +91,16 @@ def study(
     }
     ratios = {arm: {t: _interval(_p(values, t)) for t in TEMPERATURES} for arm, values in odds.items()}
     r, p = ratios[TEXT][USUAL], _p(odds[TEXT], USUAL)
-    moved = {arm: _moved(_p(odds[arm], USUAL)) for arm in (NAME, SCRAMBLED)}
-    texts, run = _moved(p[:, : len(half)]), _run(p[:, : len(half)])  # of the items that the controls are asked
     parts = {"persona": (0,), "item": (1,), "wording": (2,), "persona×item": (0, 1), "item×wording": (1, 2)}
     return Finding(
         {f"run variance over persona variance, R at {USUAL}": Test(r, above(1), below(1))},
         {
-            "personas who are told what to answer differ": Control(
-                ratios[TOLD][USUAL].value < 1, f"R {ratios[TOLD][USUAL].value:.2g}"
-            ),
+            "personas who are told what to answer differ": Control(ratios[TOLD][USUAL], below(1), "R"),
             "names alone do not": Control(
-                moved[NAME] <= max(texts / 2, run),
-                f"variance {moved[NAME]:.2g}; of texts {texts:.2g}, of runs {run:.2g}",
+                _excess(_p(odds[NAME], USUAL), p, 0.5), below(0), "variance over half of texts' or that of runs"
             ),
-            "scrambled texts do so no more than texts": Control(
-                moved[SCRAMBLED] <= max(texts, run), f"variance {moved[SCRAMBLED]:.2g}"
+            "scrambled texts do so less than texts": Control(
+                _excess(_p(odds[SCRAMBLED], USUAL), p, 1.0), below(0), "variance over texts' or that of runs"
             ),
         },
         f"At temperature {USUAL} the variance between runs is {r.value:.2g} times that between personas.",
@@ -150,6 +156,14 @@ def _moved(p: np.ndarray) -> float:
     return components[0,] + components[0, 1]
 
 
+def _excess(p: np.ndarray, texts: np.ndarray, part: float) -> Interval:
+    """How much more p varies between personas than that part of the variance under texts, or than runs where they vary
+    more. Both are (personas, items, wordings); of `texts`, the items of p, which come first.
+    """
+    both = np.stack([p, texts[:, : p.shape[1]]], -1)
+    return crossed_interval(both, lambda v: _moved(v[..., 0]) - max(part * _moved(v[..., 1]), _run(v[..., 1])))
+
+
 def _interval(p: np.ndarray) -> Interval:
     """R of p (personas, items, wordings), with its jackknife interval."""
 
@@ -185,7 +199,7 @@ def _sampled(ask: Ask, asked: list[StudyQuestion], odds: np.ndarray, seeds: int,
         share = np.nansum(first, 1) / np.maximum(known, 1)
         sampled = share * (1 - share) * known / np.maximum(known - 1, 1)  # unbiased
         figures |= {
-            f"sampled words that are an answer, at {t}": mean_of(np.isfinite(first), seed),
+            f"sampled words that are an answer, at {t}": proportion_of(np.isfinite(first)),
             f"variance, sampled runs, at {t}": mean_of(np.where(known > 1, sampled, np.nan), seed),
             f"variance, the same by likelihood, at {t}": mean_of(np.where(known > 1, p * (1 - p), np.nan), seed),
         }

@@ -19,7 +19,19 @@ import numpy as np
 from pydantic import Field
 
 from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
-from metrics.studies.protocol import NEVER, Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
+from metrics.studies.protocol import (
+    NEVER,
+    Ask,
+    Control,
+    Finding,
+    Picture,
+    StudyQuestion,
+    Test,
+    above,
+    below,
+    mean_of,
+    proportion_of,
+)
 from scenarios.fields import Count, Some, Strict, Text
 
 MIDDLE = 3.0  # of 1 to 5
@@ -104,7 +116,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
     flexible = {arm: _median(goal, weight * (values - default), seed) for arm, values in moved.items()}
     raised = _median(goal, weight * (moved[ROLE] - default), seed, weight * (moved[TOLD] - default))
     reads = _median(goal[:, :1], weight * (answered - default), seed)
-    aside = np.mean(np.abs(ratio((weight * (bicycle - default)).sum(-1).repeat(2, 1), goal.sum(-1))))
+    aside = _moved_either_way(goal, weight * (bicycle - default), seed)
     past = np.array([1, -1]) * ((weight * moved[TOLD]).sum(-1) - MIDDLE) > 0  # (traits, poles)
     acts = {
         arm: _acting(ask, chosen, arm, system_text(words), seed)
@@ -127,8 +139,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
             "rise of it with a role": Test(raised, above(0), NEVER),
         },
         {
-            "answers in the prompt move it": Control(reads.value > RIGID, f"flexibility {reads.value:.2f}"),
-            "a bicycle does not": Control(bool(aside < UNMOVED), f"flexibility {aside:.2f} to either side"),
+            "answers in the prompt move it": Control(reads, above(RIGID), "flexibility"),
+            "a bicycle does not": Control(aside, below(UNMOVED), "flexibility to either side"),
         },
         f"Told to have a personality the model goes {flexible[TOLD].value:.0%} of the way by its own report, with a "
         f"role {flexible[ROLE].value:.0%}, told by the opposite {flexible[DENIED].value:.0%}; {past.sum()} of "
@@ -139,7 +151,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
             f"median flexibility, wording {n}": _median(goal, weight * (values - default), seed)
             for n, values in enumerate(versions, start=1)
         }
-        | {"median flexibility, answers in the prompt": reads, "targets past the middle": mean_of(past.ravel(), seed)}
+        | {"median flexibility, answers in the prompt": reads, "targets past the middle": proportion_of(past.ravel())}
         | {f"p of the high choice, told high less told low, {arm}": interval for arm, interval in acts.items()},
         {
             "flexibility": Picture(
@@ -191,8 +203,7 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
 
     Subtracted is the median of `less`. The interval resamples statements.
     """
-    parts = np.stack([goal, way, np.broadcast_to(less, goal.shape)])
-    sums = np.einsum("ktpi,ts->tiksp", parts, np.eye(len(goal))).reshape(goal.shape[0] * goal.shape[2], -1)
+    sums = _statement_sums(goal, way, less)
 
     def statistic(sums_of_terms: np.ndarray) -> np.ndarray:
         goals, *ways = np.split(sums_of_terms, 3, 1)
@@ -200,6 +211,26 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
         return more - fewer
 
     return clustered_statistic(sums, statistic, n=len(sums), seed=seed)
+
+
+def _moved_either_way(goal: np.ndarray, way: np.ndarray, seed: int) -> Interval:
+    """The mean over targets of |Σ way / Σ goal|, as in `_median`."""
+    sums = _statement_sums(goal, way)
+
+    def statistic(sums_of_terms: np.ndarray) -> np.ndarray:
+        goals, ways = np.split(sums_of_terms, 2, 1)
+        return np.abs(ratio(ways, goals)).mean(1, keepdims=True)
+
+    return clustered_statistic(sums, statistic, n=len(sums), seed=seed)
+
+
+def _statement_sums(*parts: np.ndarray | float) -> np.ndarray:
+    """One row per statement of the terms (traits, poles, items) that it adds to each target, (statements, parts *
+    targets); the first part gives the shape.
+    """
+    terms = np.stack([np.broadcast_to(part, np.shape(parts[0])) for part in parts])
+    _, traits, _, items = terms.shape
+    return np.einsum("ktpi,ts->tiksp", terms, np.eye(traits)).reshape(traits * items, -1)
 
 
 def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed: int) -> Interval:

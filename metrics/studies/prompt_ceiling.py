@@ -33,6 +33,7 @@ from metrics.studies.protocol import (
     above,
     below,
     mean_of,
+    proportion_of,
 )
 from scenarios.fields import Count, Some, Text
 from scenarios.records import derive_seed
@@ -130,16 +131,16 @@ def study(
             )
             right[kind][TAUGHT] = hits(gains(ask, f"{kind}, {TAUGHT}", [(plain, fact) for fact in learnt], worn))
 
-    over = {kind: {arm: mean_of(hit - CHANCE, seed) for arm, hit in by_arm.items()} for kind, by_arm in right.items()}
+    over = {kind: {arm: proportion_of(hit, CHANCE) for arm, hit in by_arm.items()} for kind, by_arm in right.items()}
     of, (zero, gain, context, lesson) = right[INVENTED], (over[INVENTED][arm] for arm in (ZERO, BEST, CONTEXT, TAUGHT))
     again = np.concatenate([right[FAMILIAR].get(BEST, []), missed := of[BEST][of[ZERO] < 0.5]])
     places = np.arange(len(again))
     return Finding(
         {"accuracy of the best prompt on invented facts, over chance": Test(gain, below(GAIN), above(0))},
         {
-            "nobody knows invented facts": Control(zero.low <= 0, f"{zero.value:+.0%} over chance"),
-            "a fact in the prompt is found": Control(context.low > FAR, f"{context.value:+.0%} over chance"),
-            "a fact that was taught is found": Control(lesson.low > FAR, f"{lesson.value:+.0%} over chance"),
+            "nobody knows invented facts": Control(zero, below(GAIN), "over chance"),
+            "a fact in the prompt is found": Control(context, above(FAR), "over chance"),
+            "a fact that was taught is found": Control(lesson, above(FAR), "over chance"),
         },
         f"The best of {len(prompts)} prompts is {gain.value:+.0%} over chance on {gain.n} invented facts, "
         f"{zero.value:+.0%} without it; in the prompt they are {context.value:+.0%}, taught {lesson.value:+.0%}. It "

@@ -1,4 +1,4 @@
-"""The protocol between a study and the model that it examines, and how a finding is decided: controls, then tests.
+"""The protocol between a study and the model that it examines, and what a study returns: controls and tests.
 
 A file of `metrics/studies/` holds
 
@@ -8,7 +8,8 @@ A file of `metrics/studies/` holds
 and does not know who answers: `ask` is a model in a run, and in tests a respondent with known answers. A study is a
 function of the answers alone: equal answers give an equal finding, so that an interrupted study resumes by asking what
 is missing. A study must end whatever the answers are: before a model is asked, the study is executed on a respondent
-that finds all options equally probable, which gives the number of questions.
+that finds all options equally probable, which gives the number of questions. `metrics.studies.verdict` decides on the
+finding.
 """
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ import numpy as np
 import polars as pl
 
 from metrics.stats.bootstrap import Interval, clustered_mean, clustered_statistic, ratio
+from metrics.stats.shares import share_of_counts
 
-CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "no verdict: a control failed"
 Message = tuple[str, str]  # role ("system", "user", "assistant") and words
 Range = tuple[float, float]
 NEVER: Range = math.inf, -math.inf  # nothing lies in it: what cannot refute by itself, or confirm
-FEWEST = 6  # units: of fewer, intervals by resampling are far too narrow (of three, 75% at the most in place of 95%)
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,16 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Control:
-    """Whether the measure finds a known effect, or finds none where there is none; `evidence` gives the figures."""
+    """An effect that must be there, or must be absent, if the measure works.
 
-    passed: bool
-    evidence: str
+    The control has passed where all of the interval lies in the range `passes`, has failed where all of it lies
+    outside, and is unclear otherwise. `interval.n` is the number of units that were resampled; `unit` is the unit of
+    its values.
+    """
+
+    interval: Interval
+    passes: Range
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,7 @@ class Picture:
 @dataclass(frozen=True)
 class Finding:
     """The result of a study. The first of the `tests` is its statistic; a finding is confirmed where all tests
-    confirm.
+    confirm, and refuted by any of them.
     """
 
     tests: Mapping[str, Test]  # by what was measured, in words, with its unit
@@ -228,15 +234,6 @@ class Finding:
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # by file name, without .png
     # title -> row -> column; rows may lack some
     tables: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on a study's claim, with its reason."""
-
-    word: str  # CONFIRMS, REFUTES, INCONCLUSIVE or FAILED
-    why: str
-    needed: int | None = None  # units that would probably decide, where it is inconclusive and any number would
 
 
 def above(bound: float) -> Range:
@@ -249,84 +246,28 @@ def below(bound: float) -> Range:
     return -math.inf, bound
 
 
-def study_verdict(controls: Mapping[str, Control], tests: Mapping[str, Test]) -> Verdict:
-    """The verdict of a study from its controls and tests.
-
-    Where a control failed there is no verdict on the claim. Otherwise one test that refutes is enough to refute, and
-    all tests must confirm to confirm. An interval from fewer than FEWEST units does neither.
-
-    For an inconclusive result, `needed` is n * (half width / distance to the bound)^2 units: the width of an interval
-    shrinks with the square root of n, so that with as many units it would lie on one side of the bound, if the value
-    stays.
-    """
-    if failed := [f"{name} ({control.evidence})" for name, control in controls.items() if not control.passed]:
-        return Verdict(FAILED, f"control failed: {'; '.join(failed)}")
-    if refuting := [name for name, test in tests.items() if _within(test.interval, test.refutes)]:
-        return Verdict(REFUTES, f"{refuting[0]} lies {_range_text(tests[refuting[0]].refutes)}")
-    open_ones = {name: test for name, test in tests.items() if not _within(test.interval, test.confirms)}
-    if not open_ones:
-        return Verdict(
-            CONFIRMS, " and ".join(f"{name} lies {_range_text(test.confirms)}" for name, test in tests.items())
-        )
-    if few := [f"{name}, {test.interval.n}" for name, test in open_ones.items() if not _enough(test.interval)]:
-        return Verdict(INCONCLUSIVE, f"too few units for an interval (at least {FEWEST}): {'; '.join(few)}")
-    needed = {name: _needed(test) for name, test in open_ones.items()}
-    if undecided := [name for name, units in needed.items() if units is None]:
-        test = tests[undecided[0]]
-        return Verdict(
-            INCONCLUSIVE,
-            f"{undecided[0]} lies where no number of units would decide between {_range_text(test.confirms)} "
-            f"(confirms) and {_range_text(test.refutes)} (refutes)",
-        )
-    explanation = " and ".join(
-        f"{name}: the interval is too wide; about {units} units in place of {tests[name].interval.n} would decide"
-        for name, units in needed.items()
-    )
-    return Verdict(INCONCLUSIVE, explanation, max(units for units in needed.values() if units is not None))
-
-
-def _enough(interval: Interval) -> bool:
-    return interval.n >= FEWEST and math.isfinite(interval.value)
-
-
-def _within(interval: Interval, wanted: Range) -> bool:
-    """Whether all of the interval lies in the range; False where it is not known or comes from too few units."""
-    return _enough(interval) and wanted[0] < interval.low <= interval.high < wanted[1]
-
-
-def _needed(test: Test) -> int | None:
-    value, half = test.interval.value, (test.interval.high - test.interval.low) / 2
-    for low, high in (test.refutes, test.confirms):
-        if low < value < high and half > 0:
-            return math.ceil(test.interval.n * (half / min(value - low, high - value)) ** 2)
-    return None
-
-
-def _range_text(wanted: Range) -> str:
-    low, high = wanted
-    if low > high:
-        return "nowhere"
-    if math.isinf(low):
-        return f"below {high:g}"
-    return f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-
-
-def mean_of(values: object, seed: int, *, proportion: bool = False) -> Interval:
+def mean_of(values: object, seed: int) -> Interval:
     """The mean of all `values` (units, ...), without NaN, with its 95% interval by resampling units.
 
     A unit is one row: a game with all its turns, an item with all its wordings. For paired differences, give the
-    differences. n counts units with any value; without values the mean is NaN and n = 0. With `proportion` (values 0
-    and 1), the interval is the exact binomial one (Clopper and Pearson, 1934) where all units agree, since resampling
-    has no width there.
+    differences; for what is true or false, take `proportion_of`. n counts units with any value; without values the mean
+    is NaN and n = 0.
     """
-    rows = np.asarray(values, float)
-    rows = rows.reshape(len(rows), -1)
+    rows = _unit_rows(values)
     units, known = np.repeat(np.arange(len(rows)), rows.shape[1]), np.isfinite(rows.ravel())
-    interval = replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
-    if not proportion or interval.value not in (0.0, 1.0):
-        return interval
-    width = 1 - 0.025 ** (1 / interval.n)
-    return replace(interval, high=width) if interval.value == 0 else replace(interval, low=1 - width)
+    return replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+
+
+def proportion_of(values: object, less: float = 0.0) -> Interval:
+    """The share of `values` (units, ...) that are 1, without NaN, with its 95% interval (`metrics.stats.shares`).
+
+    The values of one unit are a cluster. They may be parts of 1, such as hits among equals. `less`, the share by
+    chance, is subtracted. n counts units with any value; without values the share is NaN and n = 0.
+    """
+    rows = _unit_rows(values)
+    known = np.isfinite(rows).sum(1)
+    share = share_of_counts(np.nansum(rows, 1), known)
+    return Interval(share.value - less, share.low - less, share.high - less, int((known > 0).sum()))
 
 
 def share_of(part: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
@@ -340,6 +281,12 @@ def share_of(part: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
             sums, lambda s: np.where(s[:, 1] > 0, ratio(s[:, 0], s[:, 1]), np.inf)[:, None], n=len(sums), seed=seed
         )
     return interval if math.isfinite(interval.value) else Interval(math.nan, math.nan, math.nan, len(sums))
+
+
+def _unit_rows(values: object) -> np.ndarray:
+    """(units, values of each), also without units."""
+    rows = np.asarray(values, float)
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
 def entropy_bits(p: np.ndarray) -> np.ndarray:

@@ -118,7 +118,6 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
     implicit, request, kept = (
         share_of(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED))
     )
-    system = shifts[SYSTEM].value
     return Finding(
         {
             "implicit shift, share of the explicit request's": Test(implicit, below(IMPLICITLY), above(IMPLICITLY)),
@@ -127,12 +126,14 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
             ),
         },
         {
-            "a system prompt shifts the register": Control(shifts[SYSTEM].low > 0, f"by {system:.2f} nats"),
+            "a system prompt shifts the register": Control(shifts[SYSTEM], above(0), "nats"),
             "another register's does so less": Control(
-                shifts[OTHER].value < system / 2, f"by {shifts[OTHER].value:.2f} nats"
+                mean_of(shift[OTHER] - shift[SYSTEM] / 2, seed),
+                below(0),
+                "nats, less half of the system prompt's shift",
             ),
             "a request of another kind does not": Control(
-                abs(shifts[IDLE].value) < system / 4, f"by {shifts[IDLE].value:.2f} nats"
+                share_of(shift[IDLE], shift[SYSTEM], seed), (-0.25, 0.25), "of the system prompt's shift"
             ),
         },
         f"An explicit request shifts the register by {request.value:.0%} of what a system prompt does, four turns of "

@@ -107,7 +107,7 @@ def _finding(played: dict[str, PlayedRun], acted: dict[str, PlayedRun], claimed:
             f"share of wrong answers removed by {claimed}": Test(gone, above(SHARE), below(SHARE)),
             f"tripwires out of bounds under {claimed}": Test(dialogue_arms.certain(count, gone.n), below(0.5), NEVER),
         },
-        dialogue_arms.controls(before, acted, removed[ANSWERS][AGAIN], seed),
+        dialogue_arms.controls(before, acted, removed[ANSWERS][AGAIN]),
         f"{claimed} removes {share_text(gone)} of the wrong answers and {share_text(removed[LINES][claimed])} of the "
         f"contradicting lines{bought}.",
         {f"right answers, {name}": dialogue_arms.arm_consistency(run, ANSWERS) for name, run in played.items()}

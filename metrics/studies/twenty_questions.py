@@ -29,6 +29,7 @@ from metrics.studies.protocol import (
     below,
     entropy_bits,
     mean_of,
+    proportion_of,
 )
 from scenarios.fields import Count, Some, Strict
 from scenarios.records import derive_seed
@@ -101,11 +102,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
             "mass on objects that fit the answers": Test(mass[CHOSEN], above(MASS), below(MASS)),
         },
         {
-            "a written object is found": Control(
-                spread[SCRATCHPAD].value < BITS and written.value > 0.5,
-                f"{spread[SCRATCHPAD].value:.2f} bit, {written.value:.0%} on it",
-            ),
-            "a guesser is undecided": Control(spread[GUESSER].value > BITS, f"{spread[GUESSER].value:.2f} bit"),
+            "a written object is found": Control(written, above(0.5), "of the mass"),
+            "and nothing else beside it": Control(spread[SCRATCHPAD], below(BITS), "bits"),
+            "a guesser is undecided": Control(spread[GUESSER], above(BITS), "bits"),
         },
         f"After one to {depth} answers the reveal is spread over {2 ** spread[CHOSEN].value:.1f} objects' worth of "
         f"probability, {mass[CHOSEN].value:.0%} of it on objects that fit; a guesser's over "
@@ -113,8 +112,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
         {
             "mass that fits, of a guesser": mass[GUESSER],
             "mass on the object in the scratchpad": written,
-            "games whose first thought is the commonest one": mean_of(
-                first == Counter(first.tolist()).most_common(1)[0][0], seed
+            "games whose first thought is the commonest one": proportion_of(
+                first == Counter(first.tolist()).most_common(1)[0][0]
             ),
             **_regenerated(ask, played, objects, seed, takes, posterior[CHOSEN][:, -1], fits[:, -1]),
         },
@@ -171,9 +170,8 @@ def _regenerated(
     return {
         "two sampled reveals that differ": mean_of(1 - np.array(alike), seed),
         "two reveals that differ, by likelihood": mean_of(1 - (p**2).sum(-1), seed),
-        "sampled reveals that fit": mean_of(
-            [[name in objects and fits[g, objects.index(name)] for name in names] for g, names in enumerate(named)],
-            seed,
+        "sampled reveals that fit": proportion_of(
+            [[name in objects and fits[g, objects.index(name)] for name in names] for g, names in enumerate(named)]
         ),
         "objects said yes to": mean_of(yes.sum(-1), seed),
     }

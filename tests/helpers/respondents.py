@@ -24,8 +24,8 @@ from metrics.studies.protocol import (
     StudyQuestion,
     Teaching,
     Trained,
-    study_verdict,
 )
+from metrics.studies.verdict import control_states, study_verdict
 from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml, validate
 
@@ -149,8 +149,8 @@ def verdict_word(finding: Finding) -> str:
 
 
 def failed(finding: Finding) -> list[str]:
-    """Controls that did not pass."""
-    return [name for name, control in finding.controls.items() if not control.passed]
+    """Controls that failed."""
+    return [name for name, passed in control_states(finding.controls).items() if passed is False]
 
 
 def noise(*parts: object) -> float:

@@ -33,7 +33,8 @@ from lab.studies.matrix import matrix, verdict_cells
 from lab.studies.runner import load_planned, study_names
 from lab.studies.teaching import teach
 from lab.watch import main as watch
-from metrics.studies.protocol import Lesson, Steered, StudyQuestion, Teaching, study_verdict
+from metrics.studies.protocol import Lesson, Steered, StudyQuestion, Teaching
+from metrics.studies.verdict import study_verdict
 from scenarios.jobs.study import SIZES
 
 STUDIES = sorted((ROOT / "scenarios" / "studies").glob("*.yaml"))
@@ -219,7 +220,7 @@ def test_a_study_leaves_its_finding_and_its_answers(on_embedded):
         "reading",
     } <= finding.keys()
     assert finding["verdict"] in printed and "value [low, high] n" in printed and str(run) in printed, "in one piece"
-    assert set(finding["controls"].values()) <= {True, False}
+    assert set(finding["controls"].values()) <= {True, False, None}
     assert manifest(run)["status"] == "finished" and manifest(run)["verdict"] == finding["verdict"]
     answers = pl.read_parquet(run / "answers.parquet")
     assert answers.schema == pl.Schema(ANSWERS) and len(answers) == manifest(run)["answers"] == 2 * 17

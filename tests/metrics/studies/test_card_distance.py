@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, REFUTES
 
 TALK = stimuli("card_distance")
 FAR = {"personas": 8, "slots": 2, "exchanges": 16}

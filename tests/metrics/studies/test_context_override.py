@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 CAPITALS = stimuli("context_override").capitals
 COUNTRIES = {"items": 60, "searched": 3}
@@ -45,7 +46,7 @@ def test_a_reader_whom_texts_do_not_move_where_it_knows_and_steering_does_confir
 
 
 def test_a_reader_who_believes_every_text_refutes_it():
-    finding = studied("context_override", believer(lambda text, steered: 20.0), **COUNTRIES)
+    finding = studied("context_override", believer(lambda text, steered: 20.0), items=130, searched=3)
     assert (
         verdict_word(finding) == REFUTES
         and finding.tests["override in the top fifth, three times or told to obey"].interval.value == 1

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 FACTS = stimuli("false_presuppositions").items
 ITEMS = 60

@@ -1,4 +1,4 @@
-"""Verdicts: controls decide first, then tests, by hand arithmetic."""
+"""The figures of studies: means and shares of units, ratios, entropy, by hand arithmetic."""
 
 from __future__ import annotations
 
@@ -9,95 +9,42 @@ import pytest
 
 from metrics.stats.bootstrap import Interval
 from metrics.studies.protocol import (
-    CONFIRMS,
-    FAILED,
-    FEWEST,
-    INCONCLUSIVE,
-    NEVER,
-    REFUTES,
-    Control,
     OptionScores,
     Test,
     above,
     below,
     entropy_bits,
     mean_of,
+    proportion_of,
     share_of,
-    study_verdict,
 )
-
-GOOD, BAD = Control(True, "as planted"), Control(False, "0.1 of 0.9")
-
-
-ABOVE, BELOW = above(0.2), below(0.2)
+from metrics.studies.verdict import INCONCLUSIVE, study_verdict
 
 
-def bounded(value: float, low: float, high: float, n: int = 10, confirms=ABOVE, refutes=BELOW) -> Test:
-    return Test(Interval(value, low, high, n), confirms, refutes)
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    z, p = 1.959964, hits / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
-def test_a_failed_control_is_told_before_anything_that_was_found():
-    decided = study_verdict({"a": GOOD, "b": BAD}, {"x": bounded(0.9, 0.8, 1.0)})
-    assert decided.word == FAILED and "b (0.1 of 0.9)" in decided.why and decided.needed is None
+@pytest.mark.parametrize("hits", [20, 19, 10, 1, 0])
+def test_twenty_of_twenty_and_nineteen_get_intervals_from_one_method(hits):
+    share = proportion_of([True] * hits + [False] * (20 - hits))
+    assert (share.value, share.n) == (hits / 20, 20)
+    assert (share.low, share.high) == pytest.approx(wilson(hits, 20), abs=1e-6)
 
 
-def test_all_tests_must_confirm_and_one_refutes():
-    yes, no, wide = bounded(0.9, 0.8, 1.0), bounded(0.1, 0.0, 0.15), bounded(0.3, 0.1, 0.5)
-    assert study_verdict({"a": GOOD}, {"x": yes, "y": yes}).word == CONFIRMS
-    assert study_verdict({"a": GOOD}, {"x": yes, "y": no}).word == REFUTES
-    assert study_verdict({"a": GOOD}, {"x": yes, "y": wide}).word == INCONCLUSIVE
-    assert study_verdict({"a": GOOD}, {"x": wide, "y": no}).word == REFUTES
-
-
-def test_an_interval_too_wide_says_how_many_units_would_decide():
-    # half width 1/4 at n = 10, and 1/8 from the bound of 3/8: twice too wide, four times as many
-    bounds = {"confirms": above(0.375), "refutes": below(0.375)}
-    assert study_verdict({}, {"x": bounded(0.5, 0.25, 0.75, **bounds)}).needed == 40
-    assert study_verdict({}, {"x": bounded(0.25, 0.0, 0.5, **bounds)}).needed == 40
-
-
-def test_too_few_units_neither_confirm_nor_refute_however_alike():
-    for value in (0.9, 0.1):
-        decided = study_verdict({}, {"x": bounded(value, value, value, n=FEWEST - 1)})
-        assert (
-            decided.word == INCONCLUSIVE
-            and decided.why == f"too few units for an interval (at least {FEWEST}): x, 5"
-            and decided.needed is None
-        )
-    assert study_verdict({}, {"x": bounded(0.9, 0.9, 0.9, n=FEWEST)}).word == CONFIRMS
-
-
-def test_what_is_needed_is_told_of_each_test_with_its_own_units():
-    bounds = {"confirms": above(0.375), "refutes": below(0.375)}
-    decided = study_verdict(
-        {}, {"x": bounded(0.5, 0.25, 0.75, n=10, **bounds), "y": bounded(0.5, 0.25, 0.75, n=6, **bounds)}
-    )
-    assert (
-        decided.needed == 40
-        and "about 40 units in place of 10" in decided.why
-        and "about 24 units in place of 6" in decided.why
-    )
-
-
-def test_a_share_that_all_units_agree_on_has_the_exact_interval():
-    # of six units all say yes with p to the sixth power, which is 2.5% at p = .541
-    assert mean_of([1.0] * 6, 1, proportion=True) == Interval(1.0, pytest.approx(0.541, abs=1e-3), 1.0, 6)
-    assert mean_of([False] * 6, 1, proportion=True) == Interval(0.0, 0.0, pytest.approx(0.459, abs=1e-3), 6)
-    assert mean_of([1.0] * 6, 1) == Interval(1.0, 1.0, 1.0, 6)
-
-
-def test_between_two_bounds_no_number_decides():
-    decided = study_verdict({}, {"x": bounded(0.6, 0.4, 0.7, confirms=below(0.5), refutes=above(0.8))})
-    assert decided.word == INCONCLUSIVE and decided.needed is None and "between" in decided.why
-
-
-def test_what_never_refutes_by_itself_is_at_most_inconclusive():
-    decided = study_verdict({}, {"x": bounded(-0.9, -1.0, -0.8, confirms=above(0), refutes=NEVER)})
-    assert decided.word == INCONCLUSIVE and decided.needed is None and "nowhere (refutes)" in decided.why
-
-
-def test_nothing_measured_is_inconclusive():
-    assert study_verdict({}, {"x": bounded(math.nan, math.nan, math.nan, 0)}).word == INCONCLUSIVE
+def test_a_share_counts_units_leaves_out_what_is_missing_and_subtracts_chance():
+    share = proportion_of([[1.0, math.nan], [0.5, 1.0], [math.nan, math.nan]], 0.25)
+    assert share.n == 2 and share.value == pytest.approx(2.5 / 3 - 0.25) and share.low < share.value < share.high
+    alike = proportion_of([[1.0] * 5, [0.0] * 5] * 5), proportion_of([[1.0, 0.0, 1.0, 0.0, 1.0]] * 10)
+    widths = [interval.high - interval.low for interval in alike]
+    assert widths[0] > 1.5 * widths[1], "what the values of a unit have in common counts once"
+    for empty in ([], [[math.nan]]):
+        for nothing in (proportion_of(empty), mean_of(empty, 1)):
+            assert nothing.n == 0 and all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
+    single = proportion_of([1.0])
+    assert single.value == 1.0 and single.n == 1 and math.isnan(single.low)
 
 
 def test_units_are_resampled_whole_and_missing_values_left_out():

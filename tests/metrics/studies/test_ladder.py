@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from respondents import CALM, EVASIVE, failed, speaker, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 CLIMBED = {
     "interventions": ["bare card", "better card", "reminder", "steering", "sft", "online rl"],

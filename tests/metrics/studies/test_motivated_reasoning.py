@@ -10,7 +10,8 @@ import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, verdict_word
 
 from metrics.studies.motivated_reasoning import _table
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 EVIDENCE = stimuli("motivated_reasoning")
 TABLES = {"tables": 8, "thought": 1}

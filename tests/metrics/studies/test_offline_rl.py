@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 RANKED = {"taught": 6, "asked": 20, "steps": 4, "batch": 2}
 PUNISHED = dict.fromkeys(("unlikelihood", "gold", "varmi", "dpo", "kto"), 0.1)

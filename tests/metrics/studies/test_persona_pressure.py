@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 CAST = stimuli("persona_pressure")
 PRESSED = {"personas": 6, "facts": 2, "steps": 10, "doses": 2}
@@ -63,13 +64,13 @@ def test_personas_that_bend_alike_refute_it_whichever_way_they_came_about():
 
 
 def test_personas_that_do_not_start_alike_fail_the_instrument():
-    finding = studied("persona_pressure", pressed(lambda level: 30.0, bends), **PRESSED)
-    assert verdict_word(finding) == FAILED and failed(finding) == ["trained and prompted start alike"]
+    finding = studied("persona_pressure", pressed(lambda level: 30.0, bends), **PRESSED | {"personas": 8})
+    assert verdict_word(finding) == FAILED and failed(finding) == ["most personas have facts that start alike"]
 
 
 def test_a_persona_that_was_not_learnt_fails_the_instrument():
     finding = studied("persona_pressure", pressed(lambda level: 0.0, bends), **PRESSED)
-    assert verdict_word(finding) == FAILED and "the persona is held without pressure" in failed(finding)
+    assert verdict_word(finding) == FAILED and "the persona is held without pressure, trained" in failed(finding)
 
 
 def test_a_persona_under_anybodys_adapter_fails_the_instrument():

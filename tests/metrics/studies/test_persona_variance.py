@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, REFUTES
 
 CARDS = stimuli("persona_variance").personas
 PEOPLE = {"personas": 10, "items": 12, "wordings": 2, "seeds": 3}
@@ -69,10 +70,10 @@ def test_a_liking_for_what_stands_first_hides_no_difference_between_personas():
 
 def test_names_that_move_answers_scrambled_texts_that_do_and_deaf_personas_fail_the_instrument():
     def of(**planted) -> list[str]:
-        return failed(studied("persona_variance", chooser(**planted), **PEOPLE))
+        return failed(studied("persona_variance", chooser(**planted), **PEOPLE | {"items": 24}))
 
-    assert of(names=8.0) == ["names alone do not"]
-    assert of(persona=2.0, scrambled=20.0) == ["scrambled texts do so no more than texts"]
+    assert of(names=8.0) == ["names alone do not", "scrambled texts do so less than texts"]
+    assert of(persona=2.0, scrambled=20.0) == ["scrambled texts do so less than texts"]
     assert of(obeys=False) == ["personas who are told what to answer differ"]
 
 

@@ -9,7 +9,8 @@ import math
 import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, system_of, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, INCONCLUSIVE, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, INCONCLUSIVE, REFUTES
 
 TRAITS = stimuli("personality_conditioning").traits
 KEYED = {f"I {words}": (trait, end) for trait in TRAITS for end in ("high", "low") for words in getattr(trait, end)}

@@ -9,7 +9,8 @@ import pytest
 from respondents import SEED, Planted, failed, noise, stimuli, studied, system_of, verdict_word
 
 from metrics.studies.invented_facts import familiar, hits, invented
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 CEILING = stimuli("prompt_ceiling")
 SEARCHED = {"facts": 150, "takes": 2, "budget": 120, "taught": 20, "steps": 1, "thought": 1}

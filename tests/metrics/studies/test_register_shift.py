@@ -9,8 +9,9 @@ import math
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
 from metrics.studies.register_shift import features
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 VOICES = stimuli("register_shift")
 IN_REGISTER = {frame.split("{}")[0]: name for name, register in VOICES.registers.items() for frame in register.says}

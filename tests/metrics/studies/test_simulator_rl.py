@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from respondents import CALM, EVASIVE, failed, speaker, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, PlayedRun
+from metrics.studies.protocol import PlayedRun
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 TRAINED = {"methods": ["sft", "kto", "grpo"], "steps": 2, "dialogues": 2, "examined": 12, "turns": 12}
 
@@ -64,4 +65,4 @@ def test_a_reader_that_calls_all_answers_wrong_fails_the_instrument():
 
     ask.plays = all_wrong
     finding = studied("simulator_rl", ask, **TRAINED)
-    assert verdict_word(finding) == FAILED and "the reader reads" in failed(finding)
+    assert verdict_word(finding) == FAILED and "the reader accepts answers that name the value" in failed(finding)

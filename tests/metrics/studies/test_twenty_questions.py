@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 from respondents import Planted, failed, heard, stimuli, studied, verdict_word
 
-from metrics.studies.protocol import CONFIRMS, FAILED, REFUTES, StudyQuestion
+from metrics.studies.protocol import StudyQuestion
+from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 from scenarios.records import derive_seed
 
 GAME = stimuli("twenty_questions")
@@ -98,7 +99,10 @@ def test_a_player_who_forgets_the_answers_is_incoherent():
 
 def test_a_player_who_cannot_read_its_scratchpad_fails_the_instrument():
     finding = studied("twenty_questions", player(lambda names, question: names, scratchpad=False), **PLAYED)
-    assert verdict_word(finding) == FAILED and failed(finding) == ["a written object is found"]
+    assert verdict_word(finding) == FAILED and failed(finding) == [
+        "a written object is found",
+        "and nothing else beside it",
+    ]
 
 
 def test_every_object_has_a_twin_and_no_name_begins_another():
