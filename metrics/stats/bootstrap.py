@@ -247,7 +247,7 @@ class Survival:
         `low` and `high` are where the interval's curves cross one half (Brookmeyer and Crowley 1982). NaN where a curve
         never reaches one half.
         """
-        half = self.survival <= 0.5
+        half = self.survival <= 0.5 + 1e-12  # a product of fractions that is one half may be rounded up
         low, high = self._first(half | (self.low <= 0.5)), self._first(self.high <= 0.5)
         return Interval(self._first(half), low, high, self.n)
 

@@ -44,12 +44,8 @@ def prediction_powered_mean(
             f"{len(judged)} judged rows but {len(truth)} truths: expected one a row, NaN where it is not known"
         )
     known = np.isfinite(truth)
-    judged = judged - (judged.mean() if len(judged) else 0.0)  # changes nothing but rounding
-    columns = (np.where(known, truth, 0.0), known, np.where(known, judged, 0.0), judged, np.ones_like(judged))
-    sums = np.stack([np.bincount(codes, column) for column in columns], axis=1)  # (C, COUNTS)
-    products = (sums[:, :, None] * sums[:, None, :]).reshape(len(sums), COUNTS**2)
     interval = clustered_statistic(
-        np.hstack([sums, products]),
+        moments(judged, truth, codes),
         tuned_mean,
         n=int(known.sum()),
         confidence=confidence,
@@ -57,6 +53,15 @@ def prediction_powered_mean(
         seed=seed,
     )
     return interval if np.unique(codes[known]).size > 1 else replace(interval, low=np.nan, high=np.nan)
+
+
+def moments(judged: np.ndarray, truth: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The sums of each cluster and their products, (C, COUNTS + COUNTS²), of rows (N,); `codes` are 0 to C - 1."""
+    known = np.isfinite(truth)
+    judged = judged - (judged.mean() if len(judged) else 0.0)  # changes nothing but rounding
+    columns = (np.where(known, truth, 0.0), known, np.where(known, judged, 0.0), judged, np.ones_like(judged))
+    sums = np.stack([np.bincount(codes, column) for column in columns], axis=1)
+    return np.hstack([sums, (sums[:, :, None] * sums[:, None, :]).reshape(len(sums), COUNTS**2)])
 
 
 def tuned_mean(sums: np.ndarray) -> np.ndarray:

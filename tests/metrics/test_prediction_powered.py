@@ -1,4 +1,4 @@
-"""Prediction-powered means against hand arithmetic and simulation; against `ppi_py` in test_stats_agreement."""
+"""Prediction-powered means against hand arithmetic and simulation; against `ppi_py` in `test_stats_agreement`."""
 
 from __future__ import annotations
 

@@ -131,6 +131,11 @@ def test_kaplan_meier_on_five_subjects_by_hand():
     assert curve.median().low <= 3
 
 
+def test_median_is_where_the_curve_is_one_half_in_spite_of_rounding():
+    # at risk 10, 9, 7, 5 at lines 1, 2, 3, 6: S(3) = 9/10 * 7/9 * 5/7 = 1/2, in floating point a little more
+    assert kaplan_meier([3, 6, 3, 1, 8, 8, 8, 2, 2, 6], [False] * 6 + [True] + [False] * 3).median().value == 3
+
+
 def test_median_is_nan_while_more_than_half_survive():
     median = kaplan_meier([2, 9, 9, 9], [False, True, True, True]).median()
     assert math.isnan(median.value) and math.isnan(median.high) and median.n == 4
