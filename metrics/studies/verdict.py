@@ -21,7 +21,7 @@ from functools import cache
 
 from scipy import stats
 
-from metrics.entry import estimate_text
+from metrics.entry import MISSING, estimate_text
 from metrics.stats.bootstrap import Interval
 from metrics.stats.differences import ALPHA, POWER
 from metrics.studies.protocol import NEVER, Control, Range, Test, above, below
@@ -85,7 +85,12 @@ def control_states(controls: Mapping[str, Control]) -> dict[str, bool | None]:
 def control_evidence(control: Control) -> str:
     """The figures of a control in words: `0.22 [0.15, 0.31] 26 nats; passes below 0.2`."""
     interval = control.interval
-    figures = estimate_text(interval.value, interval.low, interval.high, "{:.3g}".format)
+    figures = estimate_text(
+        interval.value,
+        interval.low,
+        interval.high,
+        lambda number: f"{number:.3g}" if math.isfinite(number) else MISSING,
+    )
     unit = f" {control.unit}" if control.unit else ""
     return f"{figures}, n {interval.n}{unit}; passes {range_text(control.passes)}"
 

@@ -87,6 +87,13 @@ def test_of_many_controls_each_fails_by_a_wider_interval():
     assert control_states({"a": edge, "b": PASSED}) == {"a": None, "b": True}
 
 
+def test_the_figures_of_a_control_have_dashes_where_nothing_is_known():
+    assert control_evidence(control(NAN, NAN, NAN, 0)) == "–, n 0 nats; passes above 0.2"
+    assert (
+        control_evidence(Control(Interval(0.5, 0.25, INF, 8), (-1, 1))) == "0.5 [0.25, –], n 8; passes between -1 and 1"
+    )
+
+
 # -- tests
 
 
