@@ -110,9 +110,12 @@ def divergence(logps: Tensor, old: Tensor, ref: Tensor, mask: Tensor) -> Tensor:
 def averaged(per_token: Tensor, mask: Tensor, kind: str, lines: int, tokens: float, longest: int) -> Tensor:
     """The loss per line (N,) from one per token (N, T), so that the sum over lines is the average of `kind`.
 
-    - grpo: the mean of each line / `lines`.
+    - grpo: the mean of each line / `lines`. A token of a long line counts less.
     - dapo: the sum of each line / `tokens`, those of the batch.
     - dr_grpo: the sum of each line / (`lines` * `longest`), `longest` in tokens.
+
+    The expected gradient of the last two is that of the reward as far as the divisor is the same for all batches, which
+    `longest` nearly is, and `tokens` of many lines.
     """
     total = (per_token * mask).sum(1)
     if kind == "grpo":
@@ -151,7 +154,9 @@ def generalised(rewards: Sequence[float], values: Sequence[float], gamma: float,
 def relative(rewards: Tensor, scale: bool) -> Tensor | None:
     """The rewards (N,) of a group minus their mean; with `scale`, divided by their standard deviation.
 
-    None where all rewards are equal.
+    None where all rewards are equal. With `scale` the expected gradient is not that of the reward: it differs in
+    direction where rewards have more than two values, and groups weigh alike however much their rewards differ (Dr.
+    GRPO, section 3; `tests/agents/test_policy_gradients.py` measures it).
     """
     if (rewards - rewards[0]).abs().max() < TINY:
         return None

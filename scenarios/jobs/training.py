@@ -131,8 +131,16 @@ class Tuning(Strict):
     beta: Weight = Field(default=0.02, description="KL to the untouched model; of DPO and KTO the temperature")
     epsilon: Positive = 0.2
     epsilon_high: Positive = 0.2
-    loss_type: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
-    scale_rewards: bool = True
+    loss_type: Literal["grpo", "dr_grpo", "dapo"] = Field(
+        default="dapo",
+        description="tokens are averaged within each line (grpo), over the batch (dapo), or over the lines times "
+        "the longest (dr_grpo, the least biased)",
+    )
+    scale_rewards: bool = Field(
+        default=True,
+        description="GRPO divides a group's rewards by their standard deviation, which turns the expected update away "
+        "from the gradient, by more in small groups",
+    )
     gamma: Share = Field(default=0.5, description="discount per turn of the trained seat")
     lam: Share = 0.95
     vf_coef: Weight = 0.1

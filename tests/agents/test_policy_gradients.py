@@ -9,14 +9,16 @@ first line at once ends the dialogue.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations_with_replacement, product
+from math import factorial, prod
 
 import learners
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from agents.learning import online
+from agents.learning import losses, online
 from agents.learning.learner import Learner
 from agents.learning.views import Sampled, View
 from scenarios.jobs.training import Tuning
@@ -248,3 +250,69 @@ def test_what_is_said_off_the_record_is_an_episode_of_its_own_to_ppo(learner):
     # aside and turns are nothing to each other
     assert returns[0] == pytest.approx([1.0 - 0.5 * 0.5, 0.75, -0.5], abs=1e-6)
     assert len({round(value, 4) for value in values[0]}) == 3  # and the head is read behind the question
+
+
+# -- how far the defaults are from the exact direction: a softmax over four lines of 1 to 8 tokens
+
+
+def softmax_policy(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The logits, rewards and lengths of four lines, (4,) each."""
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.normal(size=4)), torch.tensor(rng.random(4)), torch.tensor(rng.integers(1, 9, size=4))
+
+
+def expected_direction(policy, how: Tuning, size: int) -> torch.Tensor:
+    """The mean over all groups of `size` lines of minus the gradient of their loss, with respect to the logits, (4,),
+    where each group is the batch of its step.
+    """
+    logits, rewards, lengths = policy
+    logits = logits.clone().requires_grad_()
+    logp = logits.log_softmax(0)
+    groups = list(combinations_with_replacement(range(4), size))
+    advantages = [losses.relative(rewards[list(group)], how.scale_rewards) for group in groups]
+    learnt = [place for place, advantage in enumerate(advantages) if advantage is not None]
+    rows = torch.tensor([groups[place] for place in learnt]).flatten()  # lines, group by group
+    advantage = torch.cat([advantages[place] for place in learnt])
+    mask = (torch.arange(8) < lengths[rows, None]).double()  # (N, 8)
+    logps = (logp[rows] / lengths[rows])[:, None] * mask  # how a line's is spread over its tokens changes nothing
+    per_token = losses.clipped(logps, logps.detach(), mask, advantage, how.epsilon, how.epsilon_high)
+    tokens = lengths[rows].reshape(-1, size).sum(1).repeat_interleave(size)
+    loss = losses.averaged(per_token, mask, how.loss_type, size, 1.0, 8) / (tokens if how.loss_type == "dapo" else 1.0)
+    counts = [np.bincount(groups[place], minlength=4).tolist() for place in learnt]
+    orders = torch.tensor([factorial(size) // prod(map(factorial, count)) for count in counts])
+    chances = orders * logp.detach()[rows].reshape(-1, size).sum(1).exp()
+    return -torch.autograd.grad((loss * chances.repeat_interleave(size)).sum(), logits)[0]
+
+
+def cosine_with_gradient(policy, how: Tuning, size: int) -> float:
+    logits, rewards, _ = policy
+    logits = logits.clone().requires_grad_()
+    wanted = torch.autograd.grad((logits.softmax(0) * rewards).sum(), logits)[0]
+    return float(torch.cosine_similarity(expected_direction(policy, how, size), wanted, dim=0))
+
+
+PLAIN = Tuning(loss_type="dr_grpo", scale_rewards=False)
+
+
+@pytest.mark.parametrize(
+    ("how", "size", "mean", "worst"),
+    [
+        (Tuning(), 2, 0.889, 0.341),
+        (Tuning(), 4, 0.939, 0.464),
+        (Tuning(), 8, 0.978, 0.710),
+        (Tuning(scale_rewards=False), 2, 0.988, 0.932),
+        (Tuning(scale_rewards=False), 4, 0.997, 0.973),
+        (PLAIN, 2, 1.0, 1.0),
+        (PLAIN, 4, 1.0, 1.0),
+    ],
+)
+def test_cosine_of_the_expected_direction_with_the_gradient_is_what_the_documentation_says(how, size, mean, worst):
+    cosines = [cosine_with_gradient(softmax_policy(seed), how, size) for seed in range(100)]
+    assert (np.mean(cosines), min(cosines)) == pytest.approx((mean, worst), abs=0.001 if mean < 1 else 1e-9)
+
+
+def test_scale_of_rewards_with_two_values_changes_no_direction_within_a_place():
+    for seed in range(20):
+        logits, _, lengths = softmax_policy(seed)
+        policy = logits, torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64), lengths
+        assert cosine_with_gradient(policy, Tuning(loss_type="dr_grpo"), 4) == pytest.approx(1, abs=1e-3)
