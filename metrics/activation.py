@@ -3,8 +3,8 @@
 - `activation_drift`: 1 - projection of a line's mean hidden state on the direction of its persona
   (`agents.engine.steering`), by turn, by conversation and over the run. 0 is typical of fresh lines under the persona's
   card, 1 of lines under other cards. Values outside 0 to 1 occur; more is further from the persona.
-- `activation_drift_slope`: its least squares slope per turn over the run; positive means that the speaker drifts. Its
-  interval resamples conversations.
+- `activation_drift_slope`: its least squares slope per turn over the run, within conversations; positive means that the
+  speaker drifts.
 - `activation_correlation`: Spearman's rank correlation, -1 to 1, of activation drift with the judge's p_inconsistent of
   the same line against its persona, over the run. n = lines that have both; NaN where either is constant.
 
@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from metrics import metrics_frame, stacked
-from metrics.reductions import Resampling, by_level, for_group, interval_row, of_metric
+from metrics import P_VALUE, metric_row, metrics_frame, stacked
+from metrics.reductions import Resampling, by_level, for_group, interval_row, of_metric, units
 from metrics.stats.bootstrap import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
 
@@ -34,34 +34,41 @@ def activation_rows(
     """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
-    known = pl.DataFrame(schema=COLUMNS) if activations is None else activations.select(list(COLUMNS))
+    known = (
+        pl.DataFrame(schema=COLUMNS)
+        if activations is None
+        else activations.select(*COLUMNS, *(["unit"] if "unit" in activations.columns else []))
+    )
     known = known.with_columns(y=1 - pl.col("value"))
     judged = of_metric(judgements, "prompt_to_line").filter(pl.col("p_inconsistent").is_not_null())
     for seat in SEATS:
         part = known.filter(pl.col("seat") == seat)
-        x, y, clusters = (part[column].to_numpy() for column in ("turn", "y", "conversation"))
-        slope = clustered_slope(x, y, clusters, **for_group(how, SLOPE, seat))
+        x, y, conversations = (part[column].to_numpy() for column in ("turn", "y", "conversation"))
+        slope = clustered_slope(x, y, units(part), centred=conversations, confidence=how["confidence"])
         parts += [
             by_level(part, DRIFT, None, seat, **how),
-            metrics_frame([interval_row(slope, SLOPE, None, seat, "run")]),
+            metrics_frame(
+                [
+                    interval_row(slope, SLOPE, None, seat, "run"),
+                    metric_row(P_VALUE + SLOPE, None, seat, "run", slope.p, slope.units),
+                ]
+            ),
         ]
         for judge in sorted(set(judged["judge"])):
             both = part.join(judged.filter(pl.col("judge") == judge), on=["conversation", "turn", "seat"])
-            x, y, clusters = (both[column].to_numpy() for column in ("y", "p_inconsistent", "conversation"))
-            correlation = rank_correlation(x, y, clusters, **for_group(how, CORRELATION, judge, seat))
+            x, y = (both[column].to_numpy() for column in ("y", "p_inconsistent"))
+            correlation = rank_correlation(x, y, units(both), **for_group(how, CORRELATION, judge, seat))
             parts.append(metrics_frame([interval_row(correlation, CORRELATION, judge, seat, "run")]))
     return stacked(parts)
 
 
 def rank_correlation(x, y, clusters, *, confidence: float, resamples: int, seed: int) -> Interval:
-    """Spearman's correlation, -1 to 1, of x and y (N,), with a percentile interval over resampled clusters (N,).
+    """Spearman's correlation, -1 to 1, of x and y (N,), with its interval over clusters (N,).
 
-    Ranks are computed anew in every resample; ties have their middle rank. NaN where x or y is constant.
+    Ranks are computed anew without each cluster; ties have their middle rank. NaN where x or y is constant.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    return clustered_rows(
-        clusters, lambda weights: _weighted(x, y, weights), confidence=confidence, resamples=resamples, seed=seed
-    )
+    return clustered_rows(clusters, lambda weights: _weighted(x, y, weights), confidence=confidence, within=(-1.0, 1.0))
 
 
 def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:

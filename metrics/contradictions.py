@@ -2,7 +2,7 @@
 
 All measures are at least 0, and fewer is better. They are given by conversation and over the run: counts as the sum
 over conversations, the two maxima as the mean of the conversations' maxima. (The maximum over a run grows with the
-number of conversations, and a bootstrap says nothing about it.) Intervals over the run resample conversations.
+number of conversations, and no interval of it means anything.)
 
 - `contradicting_lines`: lines that contradict their persona or an earlier line of their speaker, each counted once; a
   line that returns to the persona is none of them (see `metrics.conflicts`). n = scored lines.
@@ -31,7 +31,8 @@ from metrics import NAN, metrics_frame, stacked
 from metrics.conflicts import DOUBT, PERSONA, marks_of_lines
 from metrics.judges import LINES
 from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
-from metrics.stats.bootstrap import clustered_mean, clustered_statistic
+from metrics.stats.bootstrap import Interval, clustered_mean
+from metrics.stats.shares import share_of_counts
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against
 LINES_AT_FAULT = "contradicting_lines"
@@ -206,18 +207,25 @@ def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: 
     """
     counts = counts.sort("conversation")
     known = counts.filter(pl.col("n") > 0)
-    total = clustered_statistic(
-        known.select("value").to_numpy().astype(float),
-        lambda sums: np.asarray(sums),
-        n=int(known["n"].sum()),
-        **for_group(how, name, judge, seat),
-    )
+    total = _total(known["value"].to_numpy().astype(float), known["n"].to_numpy().astype(float), how["confidence"])
     return stacked(
         [
             labelled(counts, name, judge, seat, "conversation"),
             metrics_frame([interval_row(total, name, judge, seat, "run")]),
         ]
     )
+
+
+def _total(values: np.ndarray, rows: np.ndarray, confidence: float) -> Interval:
+    """The sum of the values, at least 0; n counts the rows. Its interval is that of the share of the rows, where no
+    conversation has more values than rows, and otherwise that of the mean over conversations.
+    """
+    if (values <= rows).all():
+        interval, scale = share_of_counts(values, rows, confidence=confidence), rows.sum()
+    else:
+        interval, scale = clustered_mean(values, np.arange(len(values)), confidence=confidence), len(values)
+    low, high = max(0.0, interval.low * scale), interval.high * scale
+    return Interval(float(values.sum()) if len(values) else NAN, low, high, int(rows.sum()))
 
 
 def _line(network: networkx.MultiDiGraph, line: dict) -> tuple:

@@ -18,7 +18,7 @@ from metrics.catalogue import CONSISTENCIES
 from metrics.contradictions import PER_CONVERSATION
 from metrics.drift import GLOBAL, longest, near_pairs, of_thirds
 from metrics.reductions import groups, of_metric
-from metrics.stats.bootstrap import difference_statistic, difference_sums, ratio, slope_statistic, slope_sums
+from metrics.stats.bootstrap import ratio, slope_statistic, slope_sums
 from metrics.stats.differences import Statistic
 from scenarios.records import SEATS
 
@@ -45,7 +45,7 @@ def mean(sums: np.ndarray) -> np.ndarray:
 def of_run(turns: pl.DataFrame, judgements: pl.DataFrame, metrics: pl.DataFrame, *, window: int) -> dict[Key, Sums]:
     """The sums of every measure of the run that can be computed from sums, by (metric, judge, seat).
 
-    Conversations without scored rows are left out.
+    Conversations without scored rows are left out, and of trends those without rows at two places.
     """
     measured, sums = set(metrics["metric"]), dict(_means(metrics))
     if "local_drift_slope" in measured:
@@ -85,14 +85,9 @@ def _trends(name: str, rows: pl.DataFrame, length: int | None) -> Iterator[tuple
         x, y, clusters = (
             part[column].to_numpy() for column in ("turn" if length is None else "late", "inconsistent", "conversation")
         )
-        names, sums = slope_sums(x, y, clusters) if length is None else difference_sums(y, x, clusters)
-        yield (
-            (name, judge, seat),
-            Sums(
-                dict(zip(names.tolist(), sums, strict=True)),
-                slope_statistic if length is None else difference_statistic,
-            ),
-        )
+        names, sums = slope_sums(x, y, clusters)
+        known = {name: row for name, row in zip(names.tolist(), sums, strict=True) if row[1] > 0}
+        yield (name, judge, seat), Sums(known, slope_statistic)
 
 
 def _missing(metric: str, judgements: pl.DataFrame) -> Iterator[tuple[Key, Sums]]:

@@ -2,11 +2,13 @@
 
 - Local drift: contradicting pairs / scored pairs, 0 to 1, over pairs of a line and one of the previous `window` lines
   of the same seat; by turn, by conversation and over the run. Also its slope over turns.
-- Global drift: the least squares slope over turns of prompt-to-line inconsistency and of wrong answers, over all scored
-  rows, in inconsistency per turn; and the inconsistency in the last third of the turns minus that in the first third,
-  -1 to 1. The thirds are those of the run's longest dialogue, so that a short dialogue may have no last third.
+- Global drift: the least squares slope over turns of prompt-to-line inconsistency and of wrong answers, in
+  inconsistency per turn; and the inconsistency in the last third of the turns minus that in the first third, -1 to 1.
+  The thirds are those of the run's longest dialogue; a dialogue without rows in both has no part in the difference.
 
-Slopes and differences are over the run; their intervals resample conversations.
+Slopes and differences are over the run and within conversations: each conversation is compared with itself, so that
+conversations that differ in length or in level do not look like drift. Beside each stands a row with the p of "no
+drift" (`metrics.P_VALUE`).
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Unpack
 
 import polars as pl
 
-from metrics import metrics_frame, stacked
-from metrics.reductions import Resampling, by_level, for_group, groups, interval_row, of_metric
-from metrics.stats.bootstrap import clustered_difference, clustered_slope
+from metrics import P_VALUE, metric_row, metrics_frame, stacked
+from metrics.reductions import Resampling, by_level, groups, interval_row, of_metric, units
+from metrics.stats.bootstrap import clustered_slope
 
 GLOBAL = {"global_drift": "prompt_to_line", "qa_drift": "qa"}  # the name of a drift over the dialogue -> its judgements
 
@@ -79,31 +81,40 @@ def local(near: pl.DataFrame, **how: Unpack[Resampling]) -> pl.DataFrame:
 
 
 def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Rows of the least squares slope of inconsistency on the turn, in inconsistency per turn, over the run."""
+    """Rows of the least squares slope of inconsistency on the turn, in inconsistency per turn, and of their p."""
     slope_rows = []
     for judge, seat, part in groups(rows):
         part = part.filter(pl.col("inconsistent").is_not_null())
-        x, y, clusters = (part[column].to_numpy() for column in ("turn", "inconsistent", "conversation"))
-        slope = clustered_slope(x, y, clusters, **for_group(how, name, judge, seat))
-        slope_rows.append(interval_row(slope, name, judge, seat, "run"))
+        slope_rows += _trend(part, "turn", name, judge, seat, how)
     return metrics_frame(slope_rows)
 
 
 def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]) -> pl.DataFrame:
-    """Rows of the inconsistency in the last third of `length` turns minus that in the first third, -1 to 1.
-
-    n counts the rows in both thirds.
+    """Rows of the inconsistency in the last third of `length` turns minus that in the first third, -1 to 1, and of
+    their p. n counts the rows in both thirds.
     """
     difference_rows = []
     for judge, seat, part in groups(rows):
-        part = of_thirds(part, length)
-        y, after, clusters = (part[column].to_numpy() for column in ("inconsistent", "late", "conversation"))
-        difference = clustered_difference(y, after, clusters, **for_group(how, name, judge, seat))
-        difference_rows.append(interval_row(difference, name, judge, seat, "run"))
+        difference_rows += _trend(of_thirds(part, length), "late", name, judge, seat, how)
     return metrics_frame(difference_rows)
+
+
+def _trend(part: pl.DataFrame, on: str, name: str, judge: str | None, seat: str, how: Resampling) -> list[dict]:
+    """The rows of the slope of inconsistency on the column `on`, within conversations, and of its p."""
+    slope = clustered_slope(
+        part[on].to_numpy().astype(float),
+        part["inconsistent"].to_numpy(),
+        units(part),
+        centred=part["conversation"].to_numpy(),
+        confidence=how["confidence"],
+    )
+    return [
+        interval_row(slope, name, judge, seat, "run"),
+        metric_row(P_VALUE + name, judge, seat, "run", slope.p, slope.units),
+    ]
 
 
 def of_thirds(rows: pl.DataFrame, length: int) -> pl.DataFrame:
     """The scored rows in the first and in the last third of `length` turns; column `late` says in which."""
     early, late = 3 * pl.col("turn") < length, 3 * pl.col("turn") >= 2 * length
-    return rows.filter(pl.col("inconsistent").is_not_null(), early | late).with_columns(late=late)
+    return rows.filter(pl.col("inconsistent").is_not_null(), early | late).with_columns(late=late.cast(pl.Float64))

@@ -2,6 +2,7 @@
 
 "line_to_line" includes the share of pairs that were judged, "drift" the survival rows. For prompt_to_line, line_to_line
 and qa there is one more row per judge and seat, "unscored_<metric>": the share of rows that could not be scored.
+The units of all intervals are those of `metrics.units`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import polars as pl
 
-from metrics import METRICS_SCHEMA, UNSCORED, stacked
+from metrics import METRICS_SCHEMA, P_VALUE, UNSCORED, stacked
 from metrics.catalogue import ENTRIES, MEASURES, METRICS, metric_entry
 from metrics.entry import MetricContext, MetricEntry
 from metrics.reductions import Resampling
+from metrics.units import with_units
 from scenarios import plugins
 from scenarios.suggestions import nearest
 
@@ -40,6 +42,8 @@ def measure_run(
     unknown metric, and for a package's metric that does not return metric rows.
     """
     how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
+    judgements = with_units(judgements, turns)
+    activations = None if activations is None else with_units(activations, turns)
     context = MetricContext(turns, judgements, window, how, cards, embed, logprobs, activations)
     return stacked(_rows(entry, context) for entry in list(_entries(metrics)))
 
@@ -60,6 +64,8 @@ def _rows(entry: MetricEntry, context: MetricContext) -> pl.DataFrame:
     if not isinstance(rows, pl.DataFrame) or dict(rows.schema) != METRICS_SCHEMA:
         got = dict(rows.schema) if isinstance(rows, pl.DataFrame) else f"{rows!r:.80}"
         raise ValueError(f"the metric {entry.name!r} gave {got}; expected a frame of metrics.METRICS_SCHEMA")
-    if taken := sorted(name for name in set(rows["metric"]) if name in MEASURES or name.startswith(UNSCORED)):
+    if taken := sorted(
+        name for name in set(rows["metric"]) if name in MEASURES or name.startswith((UNSCORED, P_VALUE))
+    ):
         raise ValueError(f"the metric {entry.name!r} gave rows of {taken[0]!r}, which is the lab's; expected others")
     return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypedDict, Unpack
 
+import numpy as np
 import polars as pl
 
 from metrics import METRICS_SCHEMA, NAN, UNSCORED, metric_row, metrics_frame, stacked
@@ -36,6 +37,11 @@ def groups(rows: pl.DataFrame) -> Iterator[tuple[str | None, str, pl.DataFrame]]
         yield judge, seat, part
     if rows.is_empty():
         yield from ((None, seat, rows) for seat in SEATS)
+
+
+def units(rows: pl.DataFrame) -> np.ndarray:
+    """The cluster of each row: column `unit` where there is one (see `metrics.units`), else the conversation."""
+    return (rows["unit"] if "unit" in rows.columns else rows["conversation"]).to_numpy()
 
 
 def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
@@ -67,7 +73,7 @@ def by_level(
     """
     how = for_group(how, metric, judge, seat)
     scored = rows.filter(pl.col("y").is_not_null())
-    y, clusters, at = (scored[column].to_numpy() for column in ("y", "conversation", "turn"))
+    y, at, clusters = scored["y"].to_numpy(), scored["turn"].to_numpy(), units(scored)
     if share:
         means = clustered_shares(y, clusters, at, confidence=how["confidence"])
         over_run = clustered_share(y, clusters, confidence=how["confidence"])
@@ -96,7 +102,7 @@ def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Re
     name, rows = UNSCORED + metric, []
     for judge, seat, part in groups(of_metric(judgements, metric)):
         missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
-        share = clustered_share(missing, part["conversation"].to_numpy(), confidence=how["confidence"])
+        share = clustered_share(missing, units(part), confidence=how["confidence"])
         rows.append(interval_row(share, name, judge, seat, "run"))
     return metrics_frame(rows)
 

@@ -42,6 +42,7 @@ from metrics.judges.text.scripts import words_of
 from metrics.judges.text.turn_marks import spoken_for_another
 from metrics.judges.text.word_lists import EMPTY_WORDS, HELPER, of_oneself
 from metrics.reductions import by_level
+from metrics.units import with_units
 from scenarios.records import PARTNER, SEATS
 
 WINDOW = 20  # words: in a short dialogue a seat says some 40
@@ -149,6 +150,7 @@ def tripwires(
         lines.with_row_index("row").select(pl.col("row").cast(pl.Int64), "conversation", "seat", "turn"), on="row"
     )
     names = [*TEXT, *(["relevance"] if embed else []), *(["perplexity_nats"] if logprobs else [])]
+    values = with_units(values, turns)
     by_group = values.partition_by("name", "seat", as_dict=True)
     how, none = {"confidence": confidence, "resamples": resamples, "seed": seed}, values.clear()
     seats = sorted(turns["seat"].unique()) or SEATS

@@ -4,14 +4,14 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from math import isfinite, isnan
+from math import isnan
 
 import polars as pl
 
 from lab.reports.validity_text import NOT_VALID, is_valid, not_valid, validities_of
-from metrics import UNSCORED
+from metrics import P_VALUE, UNSCORED
 from metrics.catalogue import CONSISTENCIES, metric_figures, unscored_label
 from metrics.entry import MISSING, Figure, estimate_text
 from metrics.judges import NO_FACTS
@@ -22,8 +22,9 @@ from scenarios.records import SEATS
 class HeadlineRow:
     """A row of the table.
 
-    `cells` are by seat; `worse` holds the seats whose drift has an interval above 0, or whose tripwire is out of
-    bounds. `valid` is False where the judge cannot tell contradictions from other lines in the run's personas.
+    `cells` are by seat; `worse` holds the seats that drift (p < ALPHA after Holm over all drifts of the table), or
+    whose tripwire is out of bounds. `valid` is False where the judge cannot tell contradictions from other lines in the
+    run's personas.
     """
 
     group: str
@@ -42,7 +43,8 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame, manifest: Mapping 
     is shown where it is below 1. What a judge measured that is not valid here, by the `manifest`, says so, and no such
     consistency is shown as 1.00.
     """
-    run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with(UNSCORED))
+    over_run = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.starts_with(UNSCORED))
+    run = over_run.filter(~pl.col("metric").str.starts_with(P_VALUE))
     run = run.filter((pl.col("metric") != "judged_pairs") | (pl.col("value") < 1))
     rows: dict[tuple[str, str], dict[str, dict]] = {}
     for row in run.iter_rows(named=True):
@@ -54,11 +56,32 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame, manifest: Mapping 
         {(name, seat): row["value"] for (name, _), by_seat in rows.items() for seat, row in by_seat.items()}
     )
     bad = not_valid(validities_of(manifest or {}))
+    valid = {(name, judge): is_valid(name, judge, bad) for name, judge in keys}
+    drifting = _drifting(over_run, {key for key in keys if valid[key] and key[0] in known and known[key[0]].drifts})
     table = [
-        _row(name, known.get(name), judge, rows[name, judge], tripped, is_valid(name, judge, bad))
+        _row(name, known.get(name), judge, rows[name, judge], tripped, drifting, valid[name, judge])
         for name, judge in keys
     ]
     return [*_without_facts(table, keys, judgements), *unscored_rows(judgements)]
+
+
+def _drifting(over_run: pl.DataFrame, keys: Set[tuple[str, str]]) -> set[tuple[str, str, str]]:
+    """The (metric, judge, seat) of these keys that drift: above 0, with a p below ALPHA after Holm over all of them."""
+    from metrics.stats.differences import ALPHA, holm
+
+    tests = {
+        (name.removeprefix(P_VALUE), judge or MISSING, seat): p
+        for name, judge, seat, p in over_run.filter(pl.col("metric").str.starts_with(P_VALUE))
+        .select("metric", "judge", "seat", "value")
+        .iter_rows()
+        if (name.removeprefix(P_VALUE), judge or MISSING) in keys
+    }
+    values = {
+        (name, judge or MISSING, seat): value
+        for name, judge, seat, value in over_run.select("metric", "judge", "seat", "value").iter_rows()
+    }
+    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
+    return {key for key, p in adjusted.items() if p < ALPHA and values.get(key, 0.0) > 0}
 
 
 def _without_facts(
@@ -111,14 +134,16 @@ def unscored_rows(judgements: pl.DataFrame) -> list[HeadlineRow]:
 
 
 def _row(
-    name: str, figure: Figure | None, judge: str, by_seat: dict[str, dict], tripped: dict[str, set[str]], valid: bool
+    name: str,
+    figure: Figure | None,
+    judge: str,
+    by_seat: dict[str, dict],
+    tripped: dict[str, set[str]],
+    drifting: Set[tuple[str, str, str]],
+    valid: bool,
 ) -> HeadlineRow:
     figure = figure or Figure("other", name, lambda value: f"{value:.4g}")
-    worse = frozenset(
-        seat
-        for seat, row in by_seat.items()
-        if figure.drifts and row["low"] is not None and isfinite(row["low"]) and row["low"] > 0
-    )
+    worse = frozenset(seat for seat in by_seat if (name, judge, seat) in drifting)
     worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
     if not valid and name in CONSISTENCIES:
         by_seat = {seat: _no_certainty(row) for seat, row in by_seat.items()}

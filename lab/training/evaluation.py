@@ -32,7 +32,7 @@ from metrics.catalogue import CONSISTENCIES
 from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
 from metrics.measure import measure_run
-from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
+from metrics.stats.bootstrap import Interval, clustered_statistic, complement, ratio
 from metrics.stats.shares import share_of_counts
 from metrics.tripwires import SHARES, TRIPWIRES
 from scenarios import personas as people
@@ -364,10 +364,11 @@ def reduction(
     """
     both = sorted(before.keys() & after.keys())
     sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice
-    return clustered_statistic(sums, _removed, n=len(both), confidence=confidence, resamples=resamples, seed=seed)
+    left = clustered_statistic(sums, _left, n=len(both), confidence=confidence, within=(0.0, np.inf))
+    return complement(left)
 
 
-def _removed(sums: np.ndarray) -> np.ndarray:
-    """Relative reduction of each resample; (R, 4) -> (R, 1)."""
+def _left(sums: np.ndarray) -> np.ndarray:
+    """The share of the inconsistency that is left; (R, 4) -> (R, 1)."""
     was, now = (1 - ratio(sums[:, at : at + 1], sums[:, at + 1 : at + 2]) for at in (0, 2))
-    return 1 - ratio(now, np.where(was > 0, was, np.nan))
+    return ratio(now, np.where(was > 0, was, np.nan))

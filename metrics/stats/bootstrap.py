@@ -1,57 +1,77 @@
-"""Intervals by resampling whole conversations, and survival curves with censoring.
+"""Intervals of statistics of clustered rows (lines of conversations), by leaving out one cluster at a time.
 
-The bootstrap resamples conversations, never lines, since a line resembles its neighbours. It differs from the textbook
-in one way: it never builds a resample. Every statistic here is a function of sums over rows, so that a conversation is
-reduced to its sums once, and a resample is a row of multiplicities W: statistic(W @ sums). This equals
-`scipy.stats.bootstrap(..., paired=True, method="percentile")` over conversations, and handles all turns of a run in one
-matrix product.
+Clusters are the units, never lines, since a line resembles its neighbours. Every statistic is a function of sums over
+rows, so that a cluster is reduced to its sums once. With C clusters, the value θ, and θ(c) without cluster c:
 
-Intervals are percentile intervals. Where all conversations agree, low = high = value: this is the known failure of the
-bootstrap at a boundary and no certainty, and shares are therefore left to `metrics.stats.shares`. With fewer than two
-conversations, low and high are NaN.
+    se² = (C - 1) / C · Σ (θ(c) - mean of θ(c))²        interval = θ ± t[C - 1] se
+
+which is the jackknife with Student's t. For a mean over clusters of equal size it is the t interval; for a least
+squares slope it is the cluster-robust CV3 interval. Nothing is drawn at random. Where the statistic has a range,
+`within` gives it, and the interval is computed on the scale that has none (log for ratios, logit for shares), by the
+delta method.
+
+Where all clusters agree, low = high = value, which is no certainty: shares are therefore left to
+`metrics.stats.shares`, and slopes of 0s and 1s have a floor (`clustered_slope`). With fewer than two clusters, or where
+the statistic is undefined without one of them, low and high are NaN.
+
+Sources: B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11 (the jackknife); J. MacKinnon,
+M. Nielsen and M. Webb, Journal of Applied Econometrics 38, 2023 (CV3 and t with C - 1 degrees of freedom cover well
+with few clusters, where percentile intervals of a bootstrap are too narrow). `lab.selftests.coverage` measures the
+coverage here.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from scipy import stats
 
-CELLS = 1 << 22  # most multiplicities held at once (32 MiB)
-COLUMNS = 1 << 11  # most groups bootstrapped at once
+CELLS = 1 << 22  # most weights held at once (32 MiB)
+COLUMNS = 1 << 11  # most groups at once
+FEW = 5  # conversations with the rarer outcome, below which a slope of 0s and 1s has a floor
+
+
+SAME = 1e-12  # a standard error below it, beside the value, is rounding
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its percentile interval and the number of rows behind it; without rows, NaN and n = 0."""
+    """A value with its interval, and the number of rows behind it; without rows, NaN and n = 0."""
 
     value: float
     low: float
     high: float
     n: int
+    units: int = field(
+        default=0, compare=False
+    )  # clusters that the interval is computed over; 0 where there is no interval
+    p: float = field(
+        default=math.nan, compare=False
+    )  # two-sided, that the value is 0, by Student's t; NaN without interval or spread
 
 
-def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """The mean over all values (not over clusters), with its interval by resampling clusters.
+NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+
+
+def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int = 0, seed: int = 0) -> Interval:
+    """The mean over all values (not over clusters), with its interval over clusters.
 
     Raises ValueError where `values` and `clusters` differ in length, where a value is not finite (unscored rows have to
     be left out), and where `confidence` is not between 0 and 1; so do the other functions for rows.
     """
-    means = clustered_means(
-        values, clusters, np.zeros(len(values), int), confidence=confidence, resamples=resamples, seed=seed
-    )
-    return means[0] if means else Interval(np.nan, np.nan, np.nan, 0)
+    means = clustered_means(values, clusters, np.zeros(len(values), int), confidence=confidence)
+    return means[0] if means else NOTHING
 
 
 def clustered_means(
-    values, clusters, groups, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    values, clusters, groups, *, confidence: float = 0.95, resamples: int = 0, seed: int = 0
 ) -> dict[int, Interval]:
-    """The mean within each group (for example, a turn), by group. All groups share the same resamples of clusters."""
+    """The mean within each group (for example, a turn), by group."""
     y, codes, _ = checked_rows(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)
     wide = 1 + codes.max(initial=-1)
@@ -66,31 +86,43 @@ def clustered_means(
             np.hstack([total, count]),
             lambda sums, size=size: ratio(sums[:, :size], sums[:, size:]),
             n=count.sum(0),
-            members=(count > 0).sum(0),
+            member=count > 0,
             confidence=confidence,
-            resamples=resamples,
-            seed=seed,
         )
     return dict(zip(keys.tolist(), intervals, strict=True))
 
 
-def clustered_slope(x, y, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """The ordinary least squares slope of y on x over all rows, (n Sxy - Sx Sy) / (n Sxx - Sx Sx), in y per unit of x.
-
-    NaN where x is constant; resamples in which x is constant are left out.
-    """
-    _, sums = slope_sums(x, y, clusters)
-    return clustered_statistic(sums, slope_statistic, n=len(y), confidence=confidence, resamples=resamples, seed=seed)
-
-
-def clustered_difference(
-    values, later, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+def clustered_slope(
+    x, y, clusters, *, centred=None, confidence: float = 0.95, resamples: int = 0, seed: int = 0
 ) -> Interval:
-    """The mean of the values where `later` is true minus the mean where it is false; NaN where either side is empty."""
-    _, sums = difference_sums(values, later, clusters)
-    return clustered_statistic(
-        sums, difference_statistic, n=len(values), confidence=confidence, resamples=resamples, seed=seed
-    )
+    """The least squares slope of y on x within clusters, in y per unit of x:
+
+        Σ over clusters of Sxy / Σ over clusters of Sxx, with x and y centred in each cluster
+
+    so that clusters that differ in level or in length have no part in it (the regression with an intercept for each
+    cluster). Clusters in which x is constant are left out, and n counts the rows of the others; NaN without any.
+    `centred` (N,) names smaller groups in which x and y are centred instead, such as the conversations of a person.
+
+    Where all y are 0 or 1 and the rarer of the two occurs in fewer than FEW clusters, the standard error is at least
+    sqrt(q (1 - q) / ΣSxx), with q = (k + 2) / (n + 4) for k of n rows (A. Agresti and B. Coull, The American
+    Statistician 52, 1998): what the clusters say of the spread is then too little, or nothing.
+    """
+    y, codes, _ = checked_rows(y, clusters)
+    _, sums = slope_sums(x, y, clusters, centred)
+    told = sums[:, 1] > 0
+    rows = told[codes] if len(codes) else np.zeros(0, bool)
+    floor = _binary_floor(y[rows], codes[rows], sums[told, 1].sum())
+    return clustered_statistic(sums[told], slope_statistic, n=int(rows.sum()), confidence=confidence, least_error=floor)
+
+
+def _binary_floor(y: np.ndarray, codes: np.ndarray, spread: float) -> float:
+    if not len(y) or not np.isin(y, (0, 1)).all():
+        return 0.0
+    k, n = y.sum(), len(y)
+    if len(np.unique(codes[y == (0 if 2 * k > n else 1)])) >= FEW:
+        return 0.0
+    q = (k + 2) / (n + 4)
+    return math.sqrt(q * (1 - q) / spread)
 
 
 def clustered_statistic(
@@ -99,58 +131,55 @@ def clustered_statistic(
     *,
     n: int,
     confidence: float = 0.95,
-    resamples: int = 1000,
+    within: tuple[float, float] | None = None,
+    least_error: float = 0.0,
+    resamples: int = 0,
     seed: int = 0,
 ) -> Interval:
-    """The interval of any statistic of summed columns.
+    """The interval of any smooth statistic of summed columns.
 
     `sums` (clusters, K) has one row of sums per cluster. `statistic` maps totals over clusters (R, K) to (R, 1), NaN
-    where it is undefined. `n` is reported unchanged.
+    where it is undefined. `n` is reported unchanged. `within` is the open range of the statistic, (0, inf) or finite;
+    at its ends the interval is that of no range. The standard error is at least `least_error`.
     """
     sums = np.asarray(sums, float)
     if not len(sums):
-        return Interval(np.nan, np.nan, np.nan, 0)
+        return NOTHING
+    member = np.ones((len(sums), 1), bool)
     return _intervals(
         sums,
         statistic,
         n=np.array([n]),
-        members=np.array([len(sums)]),
+        member=member,
         confidence=confidence,
-        resamples=resamples,
-        seed=seed,
+        within=within,
+        least_error=least_error,
     )[0]
 
 
-def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,), and their sums for `slope_statistic`, (C, 5): n, Sx, Sy, Sxy, Sxx, with x centred at its
-    mean.
+def complement(interval: Interval) -> Interval:
+    """1 - the value, with the interval turned round: what is removed, where the value is what is left."""
+    return replace(interval, value=1 - interval.value, low=1 - interval.high, high=1 - interval.low, p=math.nan)
+
+
+def slope_sums(x, y, clusters, centred=None) -> tuple[np.ndarray, np.ndarray]:
+    """The clusters (C,), and their sums for `slope_statistic`, (C, 2): Sxy and Sxx, with x and y centred in each
+    cluster, or in each group of `centred`; Sxx is 0 where x is constant there.
     """
     y, codes, names = checked_rows(y, clusters)
-    x = np.asarray(x, float)
-    x = x - (x.mean() if len(x) else 0.0)  # the slope is the same, the sums keep their digits
-    return names, _by_cluster(codes, np.ones_like(y), x, y, x * y, x * x)
+    if not len(codes):
+        return names, np.zeros((0, 2))
+    group = codes if centred is None else np.unique(np.asarray(centred), return_inverse=True)[1]
+    x, of_group, n = np.asarray(x, float), np.bincount(group), np.bincount(codes)
+    x, y = (values - (np.bincount(group, values) / of_group)[group] for values in (x, y))
+    sxx = np.bincount(codes, x * x)
+    flat = sxx <= 1e-9 * np.maximum(1.0, n)
+    return names, np.where(flat[:, None], 0.0, np.stack([np.bincount(codes, x * y), sxx], axis=1))
 
 
 def slope_statistic(sums: np.ndarray) -> np.ndarray:
-    """The least squares slope from sums of `slope_sums`, (R, 5) -> (R, 1)."""
-    n, sx, sy, sxy, sxx = sums.T
-    spread = n * sxx - sx * sx
-    return ratio(n * sxy - sx * sy, np.where(spread > 1e-9 * np.maximum(1.0, n * sxx), spread, 0.0))[:, None]
-
-
-def difference_sums(values, later, clusters) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters (C,), and their sums for `difference_statistic`, (C, 4).
-
-    The columns are the sum and count of the later values, then of the others.
-    """
-    y, codes, names = checked_rows(values, clusters)
-    after = np.asarray(later, bool).astype(float)
-    return names, _by_cluster(codes, y * after, after, y * (1 - after), 1 - after)
-
-
-def difference_statistic(sums: np.ndarray) -> np.ndarray:
-    """The mean of the later values minus the mean of the others, from sums of `difference_sums`, (R, 4) -> (R, 1)."""
-    return (ratio(sums[:, 0], sums[:, 1]) - ratio(sums[:, 2], sums[:, 3]))[:, None]
+    """The slope within clusters from sums of `slope_sums`, (R, 2) -> (R, 1)."""
+    return ratio(sums[:, 0], sums[:, 1])[:, None]
 
 
 def clustered_rows(
@@ -158,27 +187,29 @@ def clustered_rows(
     statistic: Callable[[np.ndarray], np.ndarray],
     *,
     confidence: float = 0.95,
-    resamples: int = 1000,
+    within: tuple[float, float] | None = None,
+    resamples: int = 0,
     seed: int = 0,
 ) -> Interval:
-    """The interval of any statistic of weighted rows, for statistics that are no function of sums (ranks).
+    """The interval of any smooth statistic of weighted rows, for statistics that are no function of sums (ranks).
 
-    `clusters` (N,) holds the cluster of each row. `statistic` maps weights (R, N), the number of times that each row is
-    in each of R resamples, to (R,), NaN where it is undefined. The value itself uses every row once.
+    `clusters` (N,) holds the cluster of each row. `statistic` maps weights (R, N), 1 for the rows that count and 0 for
+    the others, to (R,), NaN where it is undefined. `within` is as in `clustered_statistic`.
     """
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
     if not len(codes):
-        return Interval(np.nan, np.nan, np.nan, 0)
-    value, low, high, step = float(statistic(np.ones((1, len(codes))))[0]), np.nan, np.nan, max(1, CELLS // len(codes))
-    if len(names) > 1 and resamples > 0:
-        pieces = (
-            weights[start : start + step]
-            for weights in multiplicities(len(names), resamples, seed)
-            for start in range(0, len(weights), step)
-        )
-        drawn = np.concatenate([statistic(piece[:, codes]) for piece in pieces])[:, None]
-        low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
-    return Interval(value, low, high, len(codes))
+        return NOTHING
+    step = max(1, CELLS // len(codes))
+    without = np.concatenate(
+        [
+            statistic((codes[None, :] != np.arange(start, min(start + step, len(names)))[:, None]).astype(float))
+            for start in range(0, len(names), step)
+        ]
+    )
+    value = statistic(np.ones((1, len(codes))))
+    return _jackknife(
+        value, without[:, None], np.ones((len(names), 1), bool), np.array([len(codes)]), confidence, within
+    )[0]
 
 
 def crossed_components(values) -> dict[tuple[int, ...], float]:
@@ -295,50 +326,55 @@ def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom != 0)
 
 
-def multiplicities(clusters: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """The number of times that each cluster is drawn in each resample, in blocks (part of R, C)."""
-    rng = np.random.default_rng(seed)
-    step = max(1, CELLS // clusters)
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = rng.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(float)
+def _intervals(sums, statistic, *, n, member, confidence, within=None, least_error: float = 0.0) -> list[Interval]:
+    """One interval for each of the statistic's M columns; `member` (C, M) says which clusters are behind each."""
+    total = sums.sum(0, keepdims=True)
+    step = max(1, CELLS // max(sums.shape[1], 1))
+    without = np.concatenate([statistic(total - sums[start : start + step]) for start in range(0, len(sums), step)])
+    return _jackknife(statistic(total)[0], without, member, n, confidence, within, least_error)
 
 
-def resampled(sums: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """The statistic in each resample of the clusters, (resamples, M)."""
-    return np.concatenate([statistic(weights @ sums) for weights in multiplicities(len(sums), resamples, seed)])
-
-
-def _intervals(sums, statistic, *, n, members, confidence, resamples, seed) -> list[Interval]:
-    """One interval for each of the statistic's columns; `members` (columns,) is the number of clusters behind each."""
+def _jackknife(value, without, member, n, confidence, within=None, least_error: float = 0.0) -> list[Interval]:
+    """Intervals of M values (M,) from the values without each cluster (C, M); `member` as in `_intervals`."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence}: expected a number between 0 and 1")
-    value = statistic(sums.sum(0, keepdims=True))[0]
-    low, high = np.full(len(value), np.nan), np.full(len(value), np.nan)
-    if len(sums) > 1 and resamples > 0:
-        drawn = resampled(sums, statistic, resamples, seed)
-        low, high = (
-            np.where(members > 1, edge, np.nan)
-            for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2))
-        )
+    units = member.sum(0)
+    known = units > 1
+    mean = ratio(np.where(member, without, 0.0).sum(0), units)
+    squares = np.where(member, (without - mean) ** 2, 0.0).sum(0)
+    error = np.maximum(np.sqrt(ratio((units - 1) * squares, units)), least_error)
+    error = np.where(known & np.isfinite(value), error, np.nan)
+    error = np.where(error > SAME * np.maximum(1.0, np.abs(value)), error, 0.0 * error)  # rounding
+    freedom = np.maximum(units - 1, 1)
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
+    low, high = _on_scale(value, half, within)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(error > 0, 2 * stats.t.sf(np.abs(value) / error, freedom), np.nan)
     return [
-        Interval(float(middle), float(least), float(most), int(count))
-        for middle, least, most, count in zip(value, low, high, n, strict=True)
+        Interval(
+            float(value[m]),
+            float(low[m]),
+            float(high[m]),
+            int(n[m]),
+            *((int(units[m]), float(p[m])) if np.isfinite(error[m]) else ()),
+        )
+        for m in range(len(value))
     ]
 
 
-def percentiles(drawn: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
-    """Percentiles of each column of (R, columns), without NaN, by linear interpolation; sorting puts NaN last."""
-    drawn = np.sort(drawn, axis=0)
-    last = (~np.isnan(drawn)).sum(0) - 1
-    bounds = []
-    for share in shares:
-        place = np.maximum(last, 0) * share
-        below = np.floor(place).astype(int)
-        a, b = (
-            np.take_along_axis(drawn, index[None], 0)[0]
-            for index in (below, np.minimum(below + 1, np.maximum(last, 0)))
-        )
-        bounds.append(np.where(last >= 0, a + (b - a) * (place - below), np.nan))
-    return bounds
+def _on_scale(value: np.ndarray, half: np.ndarray, within: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """value ± half, computed on the log or logit scale where there is a range and the value lies inside it."""
+    low, high = value - half, value + half
+    if within is None:
+        return low, high
+    least, most = within
+    inside = (value > least) & (value < most) & np.isfinite(half)
+    up, down = np.where(inside, value - least, 1.0), np.where(inside, most - value, 1.0)
+    if math.isinf(most):
+        factor = np.exp(np.minimum(np.where(inside, half / up, 0.0), 700.0))
+        scaled = least + up / factor, least + up * factor
+    else:
+        width = most - least
+        odds, step = up / down, np.exp(np.minimum(np.where(inside, half * width / (up * down), 0.0), 700.0))
+        scaled = tuple(least + width * o / (1 + o) for o in (odds / step, odds * step))
+    return np.where(inside, scaled[0], np.clip(low, *within)), np.where(inside, scaled[1], np.clip(high, *within))

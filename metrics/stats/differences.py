@@ -7,17 +7,16 @@ summed rows, so that every measure is compared in the same way. Differences are 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from metrics.stats.bootstrap import Interval, clustered_statistic, percentiles, ratio, resampled
+from metrics.stats.bootstrap import SAME, Interval, clustered_statistic, ratio
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # (R, K) sums over conversations -> (R, 1)
 ALPHA, POWER = 0.05, 0.8
-SAME = 1e-12  # a standard error below it, beside the values, is rounding
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ def paired(
 ) -> Difference:
     """The difference of paired sides: row c of `a` and of `b`, both (P, K), are one pair.
 
-    A resample draws pairs, so that what both sides share cancels. Raises ValueError where the sides have different
-    shapes.
+    The pairs are the units of its interval, so that what both sides share cancels. Raises ValueError where the sides
+    have different shapes.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.shape != b.shape:
@@ -67,27 +66,41 @@ def paired(
 def unpaired(
     a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
-    """The difference of independent sides, (C, K) each, which are resampled independently.
+    """The difference of independent sides, (C, K) each, with Welch's interval: the squared standard errors of both
+    sides add up, and the degrees of freedom are his (B. L. Welch, Biometrika 34, 1947).
 
     There is no interval (NaN) where a side has fewer than two rows.
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if not (len(a) and len(b)):
         return _nothing()
-    value, low, high = _value(b, statistic) - _value(a, statistic), np.nan, np.nan
-    if min(len(a), len(b)) > 1:
-        drawn = resampled(b, statistic, resamples, seed + 1) - resampled(a, statistic, resamples, seed)
-        low, high = (float(edge[0]) for edge in percentiles(drawn, ((1 - confidence) / 2, (1 + confidence) / 2)))
-    error = float(np.hypot(standard_error(a, statistic), standard_error(b, statistic)))
+    value = _value(b, statistic) - _value(a, statistic)
+    errors = standard_error(a, statistic), standard_error(b, statistic)
+    error, df = float(np.hypot(*errors)), _welch(errors, (len(a), len(b)))
+    half = stats.t.ppf((1 + confidence) / 2, df) * error
     return Difference(
         _value(a, statistic),
         _value(b, statistic),
         value,
-        low,
-        high,
+        value - half,
+        value + half,
         len(a) + len(b),
-        detectable(error, len(a) + len(b) - 2),
+        detectable(error, df),
     )
+
+
+def difference_of(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """mean(b) - mean(a) of independent units with Welch's interval; n counts the units of both."""
+    sides = [np.column_stack([side, np.ones(len(side))]) for side in (a, b)]
+    change = unpaired(*sides, lambda sums: ratio(sums[:, :1], sums[:, 1:]), confidence=confidence, resamples=0, seed=0)
+    return Interval(change.value, change.low, change.high, change.n)
+
+
+def _welch(errors: tuple[float, float], sizes: tuple[int, int]) -> float:
+    """Welch's degrees of freedom for a difference of two statistics with these standard errors."""
+    squares = [error**2 for error in errors]
+    parts = sum(square**2 / max(size - 1, 1) for square, size in zip(squares, sizes, strict=True))
+    return sum(squares) ** 2 / parts if parts > 0 else float(sum(sizes) - 2)
 
 
 def factorial(
@@ -133,17 +146,30 @@ def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
-def detectable(error: float, df: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
+def detectable(error: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """The smallest true difference that a two-sided t test detects: (t[1 - alpha/2] + t[power]) * error.
 
     `error` is the standard error of the difference and `df` its degrees of freedom. For pairs: s / sqrt(n), with s the
     standard deviation of the n differences (n - 1 in its denominator), and n - 1. For two groups: sqrt(sA^2/nA +
-    sB^2/nB), and nA + nB - 2. NaN where all differences are equal, since their spread is then unknown. Cohen 1988,
+    sB^2/nB), and Welch's. NaN where all differences are equal, since their spread is then unknown. Cohen 1988,
     section 2.4.
     """
     if not error > SAME:
         return float("nan")
     return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * error)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p values adjusted for being several, in the same order: rejecting those below alpha rejects a true hypothesis
+    in at most alpha of all families, however they depend on each other. NaN counts as 1. S. Holm, Scandinavian Journal
+    of Statistics 6, 1979.
+    """
+    known = np.nan_to_num(np.asarray(p, float), nan=1.0)
+    order = np.argsort(known, kind="stable")
+    steps = np.minimum(1.0, np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)))
+    adjusted = np.empty_like(steps)
+    adjusted[order] = steps
+    return adjusted.tolist()
 
 
 def logrank(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:

@@ -3,7 +3,9 @@
 The bootstrap fails at the edge: where no line contradicts, every resample is 1 and the interval [1, 1], and shares near
 0 or 1 are covered too seldom. Here every share p of n rows in C clusters has Wilson's score interval with n replaced by
 
-    n_eff = n / deff        deff = 1 + (m - 1) icc        m = sum of (rows of a cluster)² / n
+    n_eff = n / deff · (t[n - 1] / t[C - 1])²        deff = 1 + (m - 1) icc        m = sum of (rows of a cluster)² / n
+
+t[d] is the quantile of Student's t with d degrees of freedom: with few clusters their variance is itself uncertain.
 
 icc is the intraclass correlation. Its estimate is the one that explains the variance of p between clusters (the
 linearised variance of a ratio, with C / (C - 1)), kept within [0, 1], so that n_eff never exceeds n. The rarer outcome
@@ -12,7 +14,8 @@ number of clusters where the rarer outcome occurs, and of ICC, weighted by ICC_C
 in [0, 1] and has a width above 0. With rows in fewer than two clusters there is none (NaN).
 
 Sources: E. B. Wilson, JASA 22, 1927 (the interval); L. Kish, "Survey Sampling", 1965 (the design effect); E. L. Korn
-and B. I. Graubard, Survey Methodology 24, 1998 (bounds at the effective sample size, at most n); N. Dean and M. Pagano,
+and B. I. Graubard, Survey Methodology 24, 1998 (bounds at the effective sample size, at most n, with the quantiles of
+t); N. Dean and M. Pagano,
 Journal of Survey Statistics and Methodology 3, 2015 (Wilson's interval with it covers well). The weight on ICC is the
 lab's own.
 """
@@ -72,9 +75,13 @@ def _intervals(hits: np.ndarray, rows: np.ndarray, group: np.ndarray, groups: in
     rare = np.where((2 * total(hits) > n)[group], rows - hits, hits)
     telling = total(rare > 0)
     icc = (ICC_CLUSTERS * ICC + telling * estimate) / (ICC_CLUSTERS + telling)
-    low, high = _wilson(p, ratio(n, 1 + (size - 1) * icc), confidence)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        few = stats.t.ppf((1 + confidence) / 2, n - 1) / stats.t.ppf((1 + confidence) / 2, clusters - 1.0)
+        low, high = _wilson(p, few**2 * n / (1 + (size - 1) * icc), confidence)
     return [
-        Interval(float(p[g]), *((float(low[g]), float(high[g])) if clusters[g] > 1 else (np.nan, np.nan)), int(n[g]))
+        Interval(float(p[g]), float(low[g]), float(high[g]), int(n[g]), int(clusters[g]))
+        if clusters[g] > 1
+        else Interval(float(p[g]), np.nan, np.nan, int(n[g]))
         for g in range(groups)
     ]
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from metrics.entry import MISSING, estimate_text
 from metrics.reductions import of_metric
-from metrics.stats.bootstrap import Interval, clustered_statistic, ratio, slope_statistic, slope_sums
+from metrics.stats.bootstrap import Interval, clustered_slope, clustered_statistic, complement, ratio
 from metrics.stats.shares import clustered_share
 from metrics.studies.protocol import Control, PlayedRun, Trained, above, below
 from metrics.tripwires import TRIPWIRES, Bound, fired
@@ -85,8 +85,8 @@ def by_turn(played: PlayedRun, what: tuple[str, str]) -> list[tuple[int, Interva
 def arm_drift(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
     """Slope of inconsistency over turns, per turn."""
     rows = scored_rows(played, *what)
-    _, sums = slope_sums(*(rows[name].to_numpy() for name in ("turn", "bad", "persona")))
-    return clustered_statistic(sums, slope_statistic, n=len(rows), seed=seed)
+    turns, bad, people, conversations = (rows[name].to_numpy() for name in ("turn", "bad", "persona", "conversation"))
+    return clustered_slope(turns, bad, people, centred=conversations)
 
 
 def controls(before: PlayedRun, acted: Mapping[str, PlayedRun], nothing: Interval) -> dict[str, Control]:
@@ -133,12 +133,12 @@ def removed(
     )
     parts = np.array(weights or [1 / len(after)] * len(after))
 
-    def statistic(totals: np.ndarray) -> np.ndarray:
+    def left(totals: np.ndarray) -> np.ndarray:
         shares = ratio(totals[:, ::2], totals[:, 1::2])
         was = np.where(shares[:, :1] > 0, shares[:, :1], np.nan)
-        return (1 - ratio(shares[:, 1:], was)) @ parts[:, None]
+        return ratio(shares[:, 1:], was) @ parts[:, None]
 
-    return clustered_statistic(rows, statistic, n=len(who), seed=seed)
+    return complement(clustered_statistic(rows, left, n=len(who), within=(0.0, np.inf)))
 
 
 def over_run(played: PlayedRun, metric: str, judge: str | None = None) -> Interval:

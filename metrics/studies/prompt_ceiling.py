@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import softmax
 
-from metrics.stats.bootstrap import clustered_difference
+from metrics.stats.differences import difference_of
 from metrics.studies.invented_facts import FactQuestion, Facts, Talk, familiar, gains, hits, invented, talk_of
 from metrics.studies.prompt_search import combined, proposed, search
 from metrics.studies.protocol import (
@@ -134,7 +134,6 @@ def study(
     over = {kind: {arm: proportion_of(hit, CHANCE) for arm, hit in by_arm.items()} for kind, by_arm in right.items()}
     of, (zero, gain, context, lesson) = right[INVENTED], (over[INVENTED][arm] for arm in (ZERO, BEST, CONTEXT, TAUGHT))
     again = np.concatenate([right[FAMILIAR].get(BEST, []), missed := of[BEST][of[ZERO] < 0.5]])
-    places = np.arange(len(again))
     return Finding(
         {"accuracy of the best prompt on invented facts, over chance": Test(gain, below(GAIN), above(0))},
         {
@@ -148,8 +147,8 @@ def study(
         {
             "best prompt less zero-shot, invented": mean_of(of[BEST] - of[ZERO], seed),
             "fact in context less best prompt, invented": mean_of(of[CONTEXT] - of[BEST], seed),
-            "missed facts mended by the best prompt, familiar less invented": clustered_difference(
-                again, places < len(again) - len(missed), places, seed=seed
+            "missed facts mended by the best prompt, familiar less invented": difference_of(
+                again[len(again) - len(missed) :], again[: len(again) - len(missed)]
             ),
             **{
                 f"{kind}, {arm}, over chance": interval

@@ -4,8 +4,8 @@
 the judge and to the label. The caller leaves out rows without a label or a judgement. The statistics take weights (R,
 N), the number of times that each row is in each of R resamples, and return (R,), NaN where they are undefined.
 `calibration` returns each with its interval: shares (precision, recall, and those of bins) as in
-`metrics.stats.shares`, the others by resampling conversations. Where no resample differs from the others there is no
-interval (NaN), since the bootstrap says nothing there.
+`metrics.stats.shares`, the others by leaving out conversations (`metrics.stats.bootstrap`). Where nothing changes
+without any conversation there is no interval (NaN), since nothing is known of the spread.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from metrics.stats.bootstrap import Interval, clustered_rows, ratio
 from metrics.stats.shares import clustered_share, clustered_shares
 
 BINS = 10
+RANGES = {"auroc": (0.0, 1.0), "kappa": None, "ece": None}
 
 
 def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
@@ -40,7 +41,7 @@ def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
     }
     clusters, intervals = np.asarray(clusters), {}
     for name, statistic in statistics.items():
-        interval = clustered_rows(clusters, statistic, **how)
+        interval = clustered_rows(clusters, statistic, within=RANGES[name], **how)
         intervals[name] = replace(interval, low=np.nan, high=np.nan) if interval.low == interval.high else interval
     for name, said, true in (("precision", verdict, labels), ("recall", labels, verdict)):
         share = clustered_share(true[said], clusters[said], confidence=how.get("confidence", 0.95))

@@ -76,7 +76,9 @@ def _validity(
     verdict = np.array([row.verdict for _, row in scored], bool)
     personas = np.unique([f"{plant.persona.id}\x1f{plant.persona.card}" for plant, _ in scored], return_inverse=True)[1]
     clusters = personas if len(set(personas)) >= CLUSTERS else np.arange(len(scored))
-    area = clustered_rows(clusters, lambda weights: auroc(p, labels, weights), confidence=confidence, **how)
+    area = clustered_rows(
+        clusters, lambda weights: auroc(p, labels, weights), confidence=confidence, within=(0.0, 1.0), **how
+    )
     low, high = _bounds(area, min(counts[:2]), confidence)
     found, accused = (
         clustered_share(verdict[side], clusters[side], confidence=confidence) for side in (labels, ~labels)

@@ -20,7 +20,9 @@ from metrics.conversation_sums import mean, of_run
 from metrics.measure import measure_run
 from metrics.stats.differences import (
     detectable,
+    difference_of,
     factorial,
+    holm,
     horizon,
     life_sums,
     logrank,
@@ -50,7 +52,8 @@ def test_paired_difference_is_the_difference_of_means_and_its_spread_that_of_the
         4,
     )
     assert difference.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(0.02 / 3 / 4), rel=1e-6)
-    assert 0.1 <= difference.low < 0.2 < difference.high <= 0.3
+    half = 3.182446 * math.sqrt(0.02 / 3 / 4)
+    assert (difference.low, difference.high) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-6)
 
 
 def test_pairing_cancels_what_both_sides_share():
@@ -62,11 +65,30 @@ def test_pairing_cancels_what_both_sides_share():
     assert close.low > 0 and wide.low < 0 and close.detectable < wide.detectable / 5
 
 
+def test_a_difference_of_independent_units_is_welchs():
+    interval = difference_of([0.0, 2.0], [0.0, 0.0, 3.0])
+    test = stats.ttest_ind([0, 0, 3], [0, 2], equal_var=False).confidence_interval(0.95)
+    assert (interval.value, interval.n) == (pytest.approx(0), 5)
+    assert (interval.low, interval.high) == pytest.approx(tuple(test))
+
+
+def test_holms_p_equal_those_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = np.random.default_rng(3).random(12) ** 3
+    assert holm(list(p)) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+    assert holm([0.01, math.nan, 0.03]) == pytest.approx([0.03, 1, 0.06]) and holm([]) == []
+
+
 def test_unpaired_error_adds_both_sides():
     # A: 0, 2: s^2 = 2, / 2 = 1; B: 0, 0, 3: mean 1, s^2 = 3, / 3 = 1: sqrt(2)
     difference = unpaired(ones(0.0, 2.0), ones(0.0, 0.0, 3.0), mean, **HOW)
     assert difference.value == pytest.approx(0.0) and difference.n == 5
-    assert difference.detectable == pytest.approx((3.182446 + 0.978472) * math.sqrt(2), rel=1e-6)  # 2 + 3 - 2 degrees
+    # Welch: (1 + 1)² / (1² / 1 + 1² / 2) = 8/3 degrees
+    test = stats.ttest_ind([0, 0, 3], [0, 2], equal_var=False)
+    assert test.df == pytest.approx(8 / 3)
+    assert (difference.low, difference.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    t = stats.t(8 / 3)
+    assert difference.detectable == pytest.approx((t.ppf(0.975) + t.ppf(0.8)) * math.sqrt(2))
 
 
 def test_standard_error_of_a_mean_is_its_textbook_one():
@@ -213,9 +235,8 @@ def test_two_runs_of_equal_seed_and_cast_are_compared_pair_by_pair(tmp_path):
     consistent = of(comparison, "prompt_to_line")
     # A: 11 of 16 contradict, B: 2 of 16; pairs differ by 2/4, 3/4, 2/4, 2/4
     assert (consistent["a"], consistent["b"], consistent["n"]) == (pytest.approx(5 / 16), pytest.approx(14 / 16), 4)
-    assert (
-        consistent["value"] == pytest.approx(9 / 16) and 0.5 <= consistent["low"] < 9 / 16 < consistent["high"] <= 0.75
-    )
+    half = stats.ttest_1samp([2 / 4, 3 / 4, 2 / 4, 2 / 4], 0).confidence_interval(0.95).high - 9 / 16
+    assert consistent["value"] == pytest.approx(9 / 16) and consistent["high"] == pytest.approx(9 / 16 + half)
     assert of(comparison, "contradicting_lines")["value"] == pytest.approx(-9 / 4), "a count is compared a conversation"
     (lives,) = comparison.lives
     # lives A 2, 1, 3, 1; lives B 4, 4+, 4+, 3; to line 4: A 7/4, B 1 + 1 + 1 + 3/4

@@ -13,11 +13,12 @@ from scenarios.records import derive_seed
 
 
 def test_all_rows_agree_and_the_interval_has_the_width_of_wilson_at_the_effective_sample_size_by_hand():
-    # 4 conversations of 3 lines, no contradiction: deff = 1 + (3 - 1) * 0.1 = 1.2, n_eff = 12 / 1.2 = 10
+    # 4 conversations of 3 lines, no contradiction: deff = 1 + (3 - 1) * 0.1 = 1.2, n_eff = 12 / 1.2 (t11 / t3)²
     interval = clustered_share(np.ones(12), np.repeat(np.arange(4), 3))
     z2 = 1.959964**2
     assert (interval.value, interval.high, interval.n) == (1.0, 1.0, 12)
-    assert interval.low == pytest.approx(10 / (10 + z2), abs=1e-6)  # Wilson at p = 1: n / (n + z²)
+    n = 10 * (2.200985 / 3.182446) ** 2
+    assert interval.low == pytest.approx(n / (n + z2), abs=1e-6)  # Wilson at p = 1: n / (n + z²)
     none = clustered_share(np.zeros(12), np.repeat(np.arange(4), 3))
     assert (none.value, none.low) == (0.0, 0.0) and none.high == pytest.approx(1 - interval.low)
 
@@ -32,10 +33,10 @@ def test_clusters_of_one_row_have_scipys_wilson_interval():
 def test_design_effect_of_two_unlike_clusters_by_hand():
     # hits 4 of 4 and 0 of 4: p = 1/2, variance 2/1 * (2² + 2²) / 8² = 1/4, binomial 1/32, deff 8, estimate (8 - 1) / 3
     # kept at 1; the rarer outcome (equal shares: the hits) is in one cluster: icc = (5 * 0.1 + 1) / 6 = 1/4,
-    # deff = 1 + 3/4, n_eff = 8 / 1.75
+    # deff = 1 + 3/4, n_eff = 8 / 1.75 (t7 / t1)²
     icc = (ICC_CLUSTERS * ICC + 1) / (ICC_CLUSTERS + 1)
     assert icc == pytest.approx(0.25)
-    n, z2 = 8 / 1.75, 1.959964**2
+    n, z2 = 8 / 1.75 * (2.364624 / 12.706205) ** 2, 1.959964**2
     half = math.sqrt(z2 / (4 * n) + z2**2 / (4 * n**2)) / (1 + z2 / n)
     interval = share_of_counts([4, 0], [4, 4])
     assert (interval.low, interval.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)

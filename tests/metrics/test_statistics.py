@@ -1,4 +1,4 @@
-"""Clustered intervals against hand arithmetic, scipy and simulation."""
+"""Clustered intervals against hand arithmetic, scipy, statsmodels and simulation."""
 
 from __future__ import annotations
 
@@ -10,52 +10,43 @@ from scipy import stats
 
 from metrics.stats import bootstrap
 from metrics.stats.bootstrap import (
-    clustered_difference,
     clustered_mean,
     clustered_means,
     clustered_slope,
+    clustered_statistic,
     crossed_components,
     crossed_interval,
     kaplan_meier,
 )
 
 
-def test_mean_is_over_all_values_and_not_over_clusters():
-    # clusters a: 1 1 1, b: 0 -> 3/4, not (1 + 0) / 2
-    interval = clustered_mean([1, 1, 1, 0], ["a", "a", "a", "b"], seed=1)
-    assert interval.value == 0.75 and interval.n == 4
-    assert (interval.low, interval.high) == (0.0, 1.0)  # resamples bb and aa both happen often
+def test_mean_is_over_all_values_and_not_over_clusters_with_an_interval_by_hand():
+    # clusters a: 1 1 1, b: 0, c: 0 -> 3/5; without a 0, without b or c 3/4; mean of these 1/2,
+    # se² = 2/3 (1/4 + 1/16 + 1/16) = 1/4; t of two degrees of freedom 4.3027
+    interval = clustered_mean([1, 1, 1, 0, 0], ["a", "a", "a", "b", "c"])
+    assert (interval.value, interval.n, interval.units) == (0.6, 5, 3)
+    assert (interval.low, interval.high) == pytest.approx((0.6 - 4.3027 / 2, 0.6 + 4.3027 / 2), abs=1e-4)
+    assert interval.p == pytest.approx(2 * stats.t.sf(0.6 / 0.5, 2))
 
 
-def test_interval_equals_scipys_bootstrap_over_clusters():
-    rng = np.random.default_rng(0)
-    clusters = rng.integers(30, size=400)
-    values = rng.normal(size=30)[clusters] + rng.normal(size=400)
-    mine = clustered_mean(values, clusters, resamples=20_000, seed=1)
-    total, count = np.bincount(clusters, values), np.bincount(clusters)
-    scipys = stats.bootstrap(
-        (total, count),
-        lambda t, c, axis: t.sum(axis) / c.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=20_000,
-        method="percentile",
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    assert mine.low == pytest.approx(scipys.low, abs=0.02) and mine.high == pytest.approx(scipys.high, abs=0.02)
+def test_clusters_of_one_value_have_the_t_interval_and_p_of_scipy():
+    values = np.random.default_rng(0).normal(0.3, 1, size=40)
+    mine, scipys = clustered_mean(values, np.arange(40)), stats.ttest_1samp(values, 0)
+    assert (mine.low, mine.high) == pytest.approx(tuple(scipys.confidence_interval(0.95)))
+    assert mine.p == pytest.approx(scipys.pvalue)
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
     # 25 clusters of 8 values that share their cluster's offset; true mean 0
     rng, clusters = np.random.default_rng(5), np.repeat(np.arange(25), 8)
     covered = naive = 0
-    for seed in range(300):
+    for _ in range(300):
         values = rng.normal(size=25)[clusters] + rng.normal(size=200)
-        interval = clustered_mean(values, clusters, resamples=400, seed=seed)
-        alone = clustered_mean(values, np.arange(200), resamples=400, seed=seed)
+        interval = clustered_mean(values, clusters)
+        alone = clustered_mean(values, np.arange(200))
         covered += interval.low <= 0 <= interval.high
         naive += alone.low <= 0 <= alone.high
-    assert 0.89 <= covered / 300 <= 0.98  # says .95; percentile intervals are a little short at 25 clusters
+    assert 0.92 <= covered / 300 <= 0.98  # says .95
     assert naive / 300 < 0.75  # what forgetting the clusters would have claimed
 
 
@@ -65,43 +56,97 @@ def test_one_cluster_has_a_value_and_no_interval():
 
 
 def test_empty_gives_nan_and_n_0():
-    for interval in (clustered_mean([], []), clustered_slope([], [], []), clustered_difference([], [], [])):
+    for interval in (clustered_mean([], []), clustered_slope([], [], [])):
         assert interval.n == 0 and all(math.isnan(value) for value in (interval.value, interval.low, interval.high))
     assert clustered_means([], [], []) == {} and kaplan_meier([], []).median().n == 0
 
 
-def test_same_seed_gives_the_same_interval_and_another_seed_another():
-    values, clusters = np.random.default_rng(3).normal(size=60), np.repeat(np.arange(12), 5)
-    assert clustered_mean(values, clusters, seed=4) == clustered_mean(values, clusters, seed=4)
-    assert clustered_mean(values, clusters, seed=4) != clustered_mean(values, clusters, seed=5)
+def test_a_statistic_with_a_range_keeps_its_interval_inside():
+    # 9 of 10 right: on the logit scale ln 9 ± t h, h = se / (.9 * .1)
+    sums = np.column_stack([[1.0] * 9 + [0.0], np.ones(10)])
+    plain = clustered_statistic(sums, lambda s: s[:, :1] / s[:, 1:], n=10)
+    logit = clustered_statistic(sums, lambda s: s[:, :1] / s[:, 1:], n=10, within=(0, 1))
+    log = clustered_statistic(sums, lambda s: s[:, :1] / s[:, 1:], n=10, within=(0, math.inf))
+    half = plain.high - plain.value
+    assert plain.high > 1 and 0 < logit.low < 0.9 < logit.high < 1
+    assert math.log(logit.high / (1 - logit.high)) == pytest.approx(math.log(9) + half / 0.09)
+    assert (log.low, log.high) == pytest.approx((0.9 * math.exp(-half / 0.9), 0.9 * math.exp(half / 0.9)))
+    all_right = clustered_statistic(np.ones((10, 2)), lambda s: s[:, :1] / s[:, 1:], n=10, within=(0, 1))
+    assert (all_right.low, all_right.high) == (1, 1) and math.isnan(all_right.p), "no spread, and so no test"
 
 
 def test_pieces_change_nothing(monkeypatch):
     rng = np.random.default_rng(3)
     values, clusters, groups = rng.normal(size=90), rng.integers(9, size=90), rng.integers(10, size=90)
-    whole = clustered_means(values, clusters, groups, resamples=200)
+    whole = clustered_means(values, clusters, groups)
     monkeypatch.setattr(bootstrap, "COLUMNS", 3)
-    assert clustered_means(values, clusters, groups, resamples=200) == whole
+    assert clustered_means(values, clusters, groups) == whole
     monkeypatch.setattr(bootstrap, "CELLS", 50)
-    pieced = clustered_means(values, clusters, groups, resamples=200)
+    pieced = clustered_means(values, clusters, groups)
     assert all(math.isfinite(pieced[key].low) and pieced[key].value == whole[key].value for key in whole)
 
 
 def test_group_seen_in_one_cluster_has_no_interval_and_others_have():
     intervals = clustered_means([1, 0, 1], ["a", "b", "a"], [0, 0, 8])
-    assert (intervals[0].value, intervals[0].n, intervals[0].low, intervals[0].high) == (0.5, 2, 0.0, 1.0)
+    # 1/2 with 0 and 1 without one of the two: se 1/2; t of one degree of freedom 12.706
+    assert (intervals[0].value, intervals[0].n) == (0.5, 2)
+    assert (intervals[0].low, intervals[0].high) == pytest.approx((0.5 - 6.3531, 0.5 + 6.3531), abs=1e-3)
     assert (intervals[8].value, intervals[8].n) == (1.0, 1) and math.isnan(intervals[8].low)
 
 
-def test_slope_on_three_points_by_hand():
-    # x 0 1 2, y 0 0 1: mean x 1, mean y 1/3; sum (x - 1)(y - 1/3) = 1/3 + 0 + 2/3 = 1; sum (x - 1)^2 = 2; slope 1/2
-    interval = clustered_slope([0, 1, 2], [0, 0, 1], ["a", "b", "c"])
-    assert interval.value == pytest.approx(0.5) and interval.n == 3
+def test_slope_is_within_clusters_by_hand():
+    # a: x 0 1 2, y 0 0 1 -> Sxy 1, Sxx 2; b: x 0 2, y 5 5 -> 0 and 2; c has one x only: slope 1 / 4
+    interval = clustered_slope([0, 1, 2, 0, 2, 7], [0, 0, 1, 5, 5, 9], list("aaabbc"))
+    assert (interval.value, interval.n, interval.units) == (0.25, 5, 2)
+    # without a 0, without b 1/2: se² = 1/2 (1/16 + 1/16) = 1/16
+    assert interval.high == pytest.approx(0.25 + 12.7062 / 4, abs=1e-3)
+
+
+def test_clusters_that_differ_in_length_and_level_are_no_trend():
+    # three short conversations without a contradiction and three long ones that always contradict: none of them drifts
+    lengths, level = [4, 4, 4, 40, 40, 40], [0, 0, 0, 1, 1, 1]
+    x, clusters = np.concatenate([np.arange(n) for n in lengths]), np.repeat(np.arange(6), lengths)
+    interval = clustered_slope(x, np.repeat(level, lengths), clusters)
+    assert interval.value == 0 and interval.low < 0 < interval.high
+
+
+def test_conversations_may_be_centred_apart_and_count_as_one_person():
+    x, y = [0, 1, 0, 1, 0, 1], [0, 1, 5, 5, 0, 0]
+    people, conversations = [1, 1, 1, 1, 2, 2], [1, 1, 2, 2, 3, 3]
+    together = clustered_slope(x, y, people, centred=conversations)
+    assert together.value == clustered_slope(x, y, conversations).value and together.units == 2
+
+
+def test_a_slope_where_hardly_anything_happens_has_a_width():
+    x, clusters = np.tile(np.arange(10), 6), np.repeat(np.arange(6), 10)
+    none = clustered_slope(x, np.zeros(60), clusters)
+    # q = 2 / 64; sum of Sxx = 6 * 82.5; t of five degrees of freedom 2.5706
+    error = math.sqrt(2 / 64 * 62 / 64 / 495)
+    assert none.value == 0 and (none.low, none.high) == pytest.approx((-2.5706 * error, 2.5706 * error), abs=1e-5)
+    assert none.p == 1
+
+
+def test_slope_equals_statsmodels_with_an_intercept_for_each_cluster():
+    formula = pytest.importorskip("statsmodels.api")
+    rng = np.random.default_rng(2)
+    clusters = rng.integers(8, size=120)
+    x, y = rng.normal(size=120), rng.normal(size=120)
+    design = np.column_stack([x, clusters[:, None] == np.arange(8)])
+    fitted = [
+        formula.OLS(y[clusters != out], design[clusters != out][:, [0, *[1 + c for c in range(8) if c != out]]])
+        .fit()
+        .params[0]
+        for out in (-1, *range(8))
+    ]
+    interval = clustered_slope(x, y, clusters)
+    assert interval.value == pytest.approx(fitted[0], abs=1e-9)
+    error = math.sqrt(7 / 8 * ((np.array(fitted[1:]) - np.mean(fitted[1:])) ** 2).sum())
+    assert interval.high - interval.value == pytest.approx(stats.t.ppf(0.975, 7) * error, abs=1e-9)
 
 
 def test_slope_without_spread_is_nan_and_far_from_zero_keeps_its_digits():
-    assert math.isnan(clustered_slope([2, 2, 2], [0, 1, 0], [1, 2, 3]).value)
-    assert clustered_slope([1e6, 1e6 + 1, 1e6 + 2], [0, 0, 1], [1, 2, 3]).value == pytest.approx(0.5)
+    assert math.isnan(clustered_slope([2, 2, 2, 2], [0, 1, 0, 1], [1, 1, 2, 2]).value)
+    assert clustered_slope([1e6, 1e6 + 1, 1e6 + 2], [0, 0, 1], [1, 1, 1]).value == pytest.approx(0.5)
 
 
 def test_slope_interval_finds_a_trend_and_not_its_absence():
@@ -111,13 +156,6 @@ def test_slope_interval_finds_a_trend_and_not_its_absence():
     trend, none = clustered_slope(x, rising, clusters), clustered_slope(x, flat, clusters)
     assert 0.02 < trend.low < 0.03 < trend.high < 0.04
     assert none.low < 0 < none.high
-
-
-def test_difference_by_hand():
-    # later: 1 1 0 -> 2/3, earlier: 0 1 -> 1/2
-    interval = clustered_difference([1, 1, 0, 0, 1], [True, True, True, False, False], [1, 2, 3, 1, 2])
-    assert interval.value == pytest.approx(2 / 3 - 1 / 2) and interval.n == 5
-    assert math.isnan(clustered_difference([1, 0], [True, True], [1, 2]).value)
 
 
 def test_kaplan_meier_on_five_subjects_by_hand():
