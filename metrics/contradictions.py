@@ -224,7 +224,7 @@ def _total(values: np.ndarray, rows: np.ndarray, confidence: float) -> Interval:
         interval, scale = share_of_counts(values, rows, confidence=confidence), rows.sum()
     else:
         interval, scale = clustered_mean(values, np.arange(len(values)), confidence=confidence), len(values)
-    low, high = max(0.0, interval.low * scale), interval.high * scale
+    low, high = float(np.maximum(0.0, interval.low * scale)), interval.high * scale
     return Interval(float(values.sum()) if len(values) else NAN, low, high, int(rows.sum()))
 
 

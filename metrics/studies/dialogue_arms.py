@@ -138,6 +138,8 @@ def removed(
         was = np.where(shares[:, :1] > 0, shares[:, :1], np.nan)
         return ratio(shares[:, 1:], was) @ parts[:, None]
 
+    if weights:  # contrasts of arms, which may be of either sign
+        return clustered_statistic(rows, lambda totals: parts.sum() - left(totals), n=len(who))
     return complement(clustered_statistic(rows, left, n=len(who), within=(0.0, np.inf)))
 
 

@@ -273,14 +273,12 @@ def proportion_of(values: object, less: float = 0.0) -> Interval:
 def share_of(part: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
     """Σ part / Σ whole, both (units, ...), with its 95% interval by resampling units.
 
-    NaN where the whole is not above 0. The interval is unbounded above where too many resamples have no whole above 0.
+    NaN where the whole is not above 0; without an interval where it is not above 0 without one of the units.
     """
     sums = np.stack([np.reshape(values, (len(values), -1)).sum(1) for values in (part, whole)], 1)
-    with np.errstate(invalid="ignore"):
-        interval = clustered_statistic(
-            sums, lambda s: np.where(s[:, 1] > 0, ratio(s[:, 0], s[:, 1]), np.inf)[:, None], n=len(sums), seed=seed
-        )
-    return interval if math.isfinite(interval.value) else Interval(math.nan, math.nan, math.nan, len(sums))
+    return clustered_statistic(
+        sums, lambda s: ratio(s[:, :1], np.where(s[:, 1:] > 0, s[:, 1:], 0.0)), n=len(sums), seed=seed
+    )
 
 
 def _unit_rows(values: object) -> np.ndarray:

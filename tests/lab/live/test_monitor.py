@@ -405,6 +405,9 @@ def test_the_summary_holds_every_number_with_its_interval_and_what_was_not_score
     metrics = pl.DataFrame(
         [
             metric("global_drift_slope", "user", 0.012, 0.004, 0.02, 20),
+            metric("p_global_drift_slope", "user", 0.01, nan, nan, 6),
+            metric("p_global_drift_slope", "assistant", 0.04, nan, nan, 6),
+            metric("global_drift_slope", "assistant", 0.01, 0.001, 0.02, 20),
             metric("prompt_to_line", "user", 0.75, 0.6, 0.9, 20),
             metric("prompt_to_line", "assistant", nan, nan, nan, 0),
             metric("time_to_first_contradiction", "user", nan, 9, nan, 4),
@@ -424,7 +427,8 @@ def test_the_summary_holds_every_number_with_its_interval_and_what_was_not_score
     console = Console(record=True, width=120, file=io.StringIO())
     conclude(console, run_summary({"metrics": metrics, "judgements": judgements}), "runs/[x]")
     table = console.export_text()
-    assert "0.75 [0.60, 0.90] n=20" in table and table.count("▲") == 1, "only a drift is worse for being above 0"
+    assert "0.75 [0.60, 0.90] n=20" in table
+    assert table.count("▲") == 2, "only a drift is worse for being above 0; .01 and .04 are below .05 after Holm too"
     assert "– n=0" in table
     assert "+0.0120 [+0.0040, +0.0200] n=20 ▲" in table
     assert "not reached n=4" in table and "∞ n=20" in table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,7 +126,9 @@ def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are
     }
     share = reduction(before, after, **HOW)
     assert share.value == pytest.approx(0.75) and share.n == 2
-    assert share.low == pytest.approx(0.5) and share.high == pytest.approx(1.0)  # all ben, all ann
+    # what is left: 1/4; 1/2 without ann, none without ben: se² = 1/2 (1/16 + 1/16); t of one degree, on the log scale
+    factor = math.exp(12.706205 * 0.25 / 0.25)
+    assert (share.low, share.high) == pytest.approx((1 - factor / 4, 1 - 1 / (4 * factor)), rel=1e-5)
 
 
 def test_held_out_personas_are_asked_in_words_that_training_never_used():

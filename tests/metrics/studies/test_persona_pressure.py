@@ -69,7 +69,7 @@ def test_personas_that_do_not_start_alike_fail_the_instrument():
 
 
 def test_a_persona_that_was_not_learnt_fails_the_instrument():
-    finding = studied("persona_pressure", pressed(lambda level: 0.0, bends), **PRESSED)
+    finding = studied("persona_pressure", pressed(lambda level: 0.0, bends), **PRESSED | {"personas": 12})
     assert verdict_word(finding) == FAILED and "the persona is held without pressure, trained" in failed(finding)
 
 
