@@ -66,12 +66,13 @@ def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
     from lab.reports.fork_comparison import ORIGINAL, store_comparison
     from lab.runs.fork import forked
-    from lab.runs.runner import begin
+    from lab.runs.runner import begin, print_persona_notes
     from lab.store.atomic_write import dumps
 
     scenario, begun, own = forked(args.run, args.conversation, args.turn, args.samples, args.overrides)
     wiring.check_scenario(scenario)
     cluster.check_cluster(args.address)
+    print_persona_notes("lab.fork", scenario)
     original = b"".join(dumps(event) + b"\n" for event in own)
     path, code = begin(args.runs, scenario, begun, {ORIGINAL: original}, address=args.address, display=args.display)
     if not code:

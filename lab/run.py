@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.runs.runner import new_store, play_run, print_run_plan, read_scenario, resumed
-from scenarios.messages import hidden
+from lab.runs.runner import new_store, play_run, print_persona_notes, print_run_plan, read_scenario, resumed
 
 EXAMPLES = """examples:
   python -m lab.run scenarios/long_dialogue.yaml
@@ -54,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster, wiring
-    from lab.persona_files.drafting import card_conflicts
     from lab.store.run_store import open_for_resume
-    from scenarios.persona_notes import persona_notes
-    from scenarios.personas import cast
 
     if args.scenario and "=" in args.scenario and args.resume:
         args.overrides, args.scenario = [args.scenario, *args.overrides], None
@@ -67,9 +63,7 @@ def _run(args: argparse.Namespace) -> int:
     scenario = resumed(args.resume, *named) if args.resume else read_scenario(*named)
     wiring.check_scenario(scenario)
     cluster.check_cluster(args.address)
-    people = [persona for seats in cast(scenario) for persona in seats.values()]
-    for note in [*persona_notes(scenario), *card_conflicts(people)]:
-        print(f"lab.run: {hidden(note)}", file=sys.stderr)
+    print_persona_notes("lab.run", scenario)
     if args.dry_run:
         print_run_plan(scenario)
         return 0

@@ -42,7 +42,7 @@ def parser() -> Parser:
     out.add_argument(
         "--judge",
         metavar="NAME[,NAME]",
-        help="one or several judges (default: ledger for personas with facts, combined for those of text alone)",
+        help="one or several judges (default: combined)",
     )
     out.add_argument(
         "--metrics", default=scoring.DEFAULT_METRICS, metavar="NAME[,NAME]", help="which metrics (default: %(default)s)"

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
-from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, judges_to_test
+from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, Size, judges_to_test
 
 EXAMPLES = """examples:
   python -m lab.selftest
@@ -66,7 +66,7 @@ def parser() -> Parser:
         help=f"judge to test; repeat the option for several: {', '.join(names)} (default: {', '.join(ASKED)})",
     )
     out.add_argument(
-        "--size", choices=tuple(SIZES), default="default", help="number and length of the dialogues (default: default)"
+        "--size", choices=tuple(SIZES), help="number and length of the dialogues with planted drift (default: default)"
     )
     out.add_argument("--personas", default=str(PERSONAS), help="persona file (default: the townsfolk)")
     out.add_argument("--seed", type=int, default=7, help="seed of all draws (default: 7)")
@@ -90,27 +90,29 @@ def _selftest(args: argparse.Namespace) -> int:
     from lab.selftests.kill_and_resume import kill_and_report
     from lab.selftests.tables import text
 
+    if args.size and (args.judges or args.kill is not None):
+        raise ValueError(f"--size is {args.size}, of the dialogues with planted drift; expected no --judges or --kill")
     if args.kill is not None:
         return kill_and_report(args.file, args.overrides, args.kill, args.seed, args.address)
     if args.plot and not args.judges:
         raise ValueError(f"--plot is {args.plot}; expected --judges beside it")
-    names = list(dict.fromkeys(args.judge or ((*ASKED, "combined") if args.judges else ASKED)))
+    names = list(dict.fromkeys(args.judge or ASKED))
     if args.judges:
         sources = [args.file, *args.overrides] if args.file else []
         return compare_judges(names, sources, args.personas, args.seed, args.device, args.json, args.plot)
     if args.file:
         raise ValueError(f"{args.file!r} is for --judges or --kill N; expected options only")
-    result = with_judges(names, args.personas, SIZES[args.size], args.seed, args.device)
+    result = with_judges(names, args.personas, size := SIZES[args.size or "default"], args.seed, args.device)
     if args.json:
-        _write(Path(args.json), names, args.size, args.seed, result)
+        _write(Path(args.json), names, size, args.seed, result)
     print(text(result))
     return int(result.failed)
 
 
-def _write(file: Path, names: Sequence[str], size: str, seed: int, result: Result) -> None:
+def _write(file: Path, names: Sequence[str], size: Size, seed: int, result: Result) -> None:
     from lab.store.atomic_write import dumps, replace
 
-    about = {"judges": names, "size": asdict(SIZES[size]), "seed": seed, "failed": result.failed}
+    about = {"judges": names, "size": asdict(size), "seed": seed, "failed": result.failed}
     replace(file, dumps(about | asdict(result), indent=2) + b"\n")
 
 

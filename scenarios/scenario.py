@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from scenarios import personas as people
 from scenarios.fields import absolute, model_anywhere
 from scenarios.overrides import override
 from scenarios.persona_schema import PersonaSpec
-from scenarios.records import PARTNER, SEATS, Persona
+from scenarios.records import PARTNER, SEATS
 from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
 from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_kind, validate
@@ -56,21 +56,10 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     )
     try:
         graphs.build(scenario)
-        everyone = [persona for seats in people.cast(scenario) for persona in seats.values()]
+        people.cast(scenario)
     except ScenarioError as error:
         raise (error if error.where else document.error(error.problem, error.key)) from None
-    if "judge" not in scenario.measure.model_fields_set:
-        measure = scenario.measure.model_copy(update={"judge": default_judges(everyone)})
-        scenario = scenario.model_copy(update={"measure": measure})
     return scenario
-
-
-def default_judges(personas: Iterable[Persona]) -> list[str]:
-    """The judges where none is named: `ledger` for personas with facts, `combined` for those of text alone, both where
-    there are both. A persona without a card counts for neither; with none but such, it is `combined`.
-    """
-    have_facts = {bool(persona.facts) for persona in personas if persona.card.strip()}
-    return ["ledger"] * (True in have_facts) + ["combined"] * (have_facts != {True})
 
 
 def scenario_differences(old: str, new: str) -> list[str]:

@@ -13,7 +13,8 @@ from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.yaml_files import KINDS, dump
 
-# measured where a file names none
+# where a file names none
+DEFAULT_JUDGES = ("combined",)
 DEFAULT_METRICS = (
     "prompt_to_line",
     "line_to_line",
@@ -202,9 +203,9 @@ class Measure(Strict):
 
     metrics: Annotated[list[Metric], AfterValidator(no_repeats)] = Field(default=list(DEFAULT_METRICS))
     judge: Annotated[list[JudgeName], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
-        default=["ledger"],
+        default=list(DEFAULT_JUDGES),
         min_length=1,
-        description="one name or a list; left out: ledger for personas with facts, combined for those of text alone",
+        description="one name or a list",
     )
     nli: NliConfig = Field(default_factory=NliConfig)
     llm: LlmConfig = Field(default_factory=LlmConfig)

@@ -149,6 +149,7 @@ def talk(runs: Path, url: str, *more: str):
         f"seats.user.endpoint={url}",
         "seats.user.model=m",
         f"seats.user.timeout_s={LIMIT_S}",
+        "measure.judge=ledger",
         "measure.metrics=[prompt_to_line]",
         "--runs",
         runs,

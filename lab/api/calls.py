@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -159,7 +160,7 @@ def judge(
     - `transcripts`: one or several paths of files or run folders, runs, or conversations; a conversation is a list of
       `{"role": ..., "content": ...}`, or a mapping `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`.
       Without personas, the system message is the assistant's.
-    - `judge`: one name or several; None for ledger where personas have facts, combined where they are text alone.
+    - `judge`: one name or several; None for `combined`.
     - `metrics`: what is judged.
     - `overrides`: keys of a scenario's `measure`, such as `{"measure.llm.model": "NAME"}`.
     - `labels`: a file of people's labels.
@@ -202,7 +203,9 @@ def read_personas(
 
     check_type("path", path, PATHS, "the path of a file, or hf:owner/name")
     check_type("column", column, (str, NoneType), "the name of a column, or None")
-    check_type("limit", limit, int, "a whole number")
+    if isinstance(limit, bool) or not isinstance(limit, Integral):  # numpy's whole numbers are integral too
+        raise ValueError(f"limit is {limit!r}; expected a whole number")
+    limit = int(limit)
     read = read_people(path, form=form, column=column, limit=limit)
     if read.form == "yaml":
         return load_personas(Path(path).expanduser())[:limit]

@@ -236,7 +236,7 @@ def _words(line: dict, row: Mapping) -> str:
 
 
 def _by(row: Mapping, judges: set[str]) -> str:
-    return f" ({row['judge']})" if len(judges) > 1 or row["judge"] != "ledger" else ""
+    return f" ({row['judge']})" if len(judges) > 1 else ""
 
 
 def _earlier(same: Sequence[Mapping], lines: Mapping[int, dict]) -> str:

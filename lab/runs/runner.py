@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.store.session import LOG, aside, carried_out, unfinished
+from scenarios.messages import hidden
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -223,6 +225,17 @@ def perform_run(
     write_report(store.path)
     if all_failed:
         raise ValueError(f"every conversation failed, #0 because {failed[0]}; --resume tries them again")
+
+
+def print_persona_notes(command: str, scenario: Scenario) -> None:
+    """Prints what a reader of the results should know about the run's personas, on stderr, a line each."""
+    from lab.persona_files.drafting import card_conflicts
+    from scenarios.persona_notes import persona_notes
+    from scenarios.personas import cast
+
+    people = [persona for seats in cast(scenario) for persona in seats.values()]
+    for note in [*persona_notes(scenario), *card_conflicts(people)]:
+        print(f"{command}: {hidden(note)}", file=sys.stderr)
 
 
 def print_run_plan(scenario: Scenario) -> None:

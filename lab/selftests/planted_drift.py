@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PERSONAS = Path(__file__).parents[2] / "scenarios" / "personas" / "townsfolk.yaml"
 TELLING = frozenset({*CONTRADICTING, "implied_fact"})  # of a persona's facts
-ASKED = ("ledger", "likelihood", "nli")  # the default judges: they need no server and take seconds
+ASKED = ("ledger", "likelihood", "nli", "combined")  # where none is named: those that need no server
 MOVES = {  # +1: more of the drift that a judge sees makes it larger
     "mean_p": 1,
     "prompt_to_line": -1,
@@ -179,6 +179,7 @@ def _judged(
     judge: Judge, base: list[PlantedDialogue], planted: Mapping[str, list[list[PlantedDialogue]]]
 ) -> Callable[[list[PlantedDialogue]], list[Judgement]]:
     """A function from dialogues to their judgements; all pairs are judged in one call, shared pairs once."""
+    from metrics.judges import rows_by_pair
     from metrics.validation.planted import planted_pairs
 
     window = None if judge.name == "ledger" else NEAR
@@ -186,7 +187,8 @@ def _judged(
     asked = {
         _key(pair): pair for dialogues in every for dialogue in dialogues for pair in planted_pairs(dialogue, window)
     }
-    answered = dict(zip(asked, _by_pair(judge.judge(list(asked.values())), len(asked), judge.name), strict=True))
+    pairs = list(asked.values())
+    answered = dict(zip(asked, rows_by_pair(pairs, judge.judge(pairs)), strict=True))
     return lambda dialogues: [
         row for dialogue in dialogues for pair in planted_pairs(dialogue, window) for row in answered[_key(pair)]
     ]
@@ -194,18 +196,6 @@ def _judged(
 
 def _key(pair: Pair) -> tuple:
     return (pair.conversation, pair.turn, pair.metric, pair.against, pair.line, pair.other, pair.heard)
-
-
-def _by_pair(rows: Sequence[Judgement], expected: int, judge: str) -> list[list[Judgement]]:
-    """The rows of each pair (rows by fact follow that of the persona). Raises ValueError where a pair has none."""
-    groups: list[list[Judgement]] = []
-    for row in rows:
-        if row.metric == "line_to_line" or row.against == "persona":
-            groups.append([])
-        groups[-1].append(row)
-    if len(groups) != expected:
-        raise ValueError(f"judge {judge} gave judgements of {len(groups)} pairs: expected {expected}")
-    return groups
 
 
 def _false_alarms(rows: list[Judgement], how: dict) -> Interval:

@@ -70,7 +70,7 @@ def read_task(
     """
     from lab.transcripts.labels import attach
     from lab.transcripts.transcript import numbered
-    from scenarios.scenario import default_judges
+    from scenarios.schema import DEFAULT_JUDGES
 
     everyone = numbered(sources)
     if labels:
@@ -84,9 +84,7 @@ def read_task(
         paths = ", ".join(source.path for source in sources)
         raise ValueError(f"{paths}: no line is labelled; expected labelled transcripts, or --labels FILE")
     scenario = next((source.scenario for source in sources if source.scenario), None)
-    people = [persona for transcript in everyone for persona in transcript.cast.values()]
-    judge = judge or ",".join(default_judges(people))
-    measure = measure_of(judge, metrics, overrides, scenario)
+    measure = measure_of(judge or ",".join(DEFAULT_JUDGES), metrics, overrides, scenario)
     return Task(sources, transcripts, measure, scenario.seed if scenario else 0, limit, labels)
 
 

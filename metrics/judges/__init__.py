@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,27 @@ def scored_by(judge: Judge, pairs: Sequence[Pair]) -> list[Pair]:
     """
     wanted = getattr(judge, "metrics", LINES)
     return [pair for pair in pairs if pair.metric in wanted]
+
+
+def rows_by_pair(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[list[Judgement]]:
+    """The judgements of each pair, from a judge's judgements of all: first the one against what the pair is against,
+    then those against single facts.
+
+    Raises ValueError where a pair has none.
+    """
+    groups: list[list[Judgement]] = []
+    for row in rows:
+        if len(groups) < len(pairs) and _key(row) == _key(pairs[len(groups)]):
+            groups.append([])
+        if groups:
+            groups[-1].append(row)
+    if len(groups) < len(pairs):
+        raise ValueError(f"a judge answered {len(groups)} of {len(pairs)} pairs: expected a row for each, in order")
+    return groups
+
+
+def _key(of: Judgement | Pair) -> tuple:
+    return (of.conversation, of.turn, of.seat, of.metric, of.against)
 
 
 def judgement(pair: Pair, judge: str, **rest) -> Judgement:

@@ -7,10 +7,10 @@ unscored pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from metrics.judges import LINES, Judge, Pair
+from metrics.judges import LINES, Judge, Pair, rows_by_pair
 from scenarios.records import Judgement
 
 
@@ -38,14 +38,14 @@ class Cascade:
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
         """One judgement per pair, in the order of the pairs, under the cascade's name."""
-        rows = first_rows(pairs, self.first.judge(pairs))
+        rows = _whole(pairs, self.first)
         doubtful = [
             place
             for place, row in enumerate(rows)
             if row.unscored is not None or row.p_inconsistent is None or self.low < row.p_inconsistent < self.high
         ]
         sent = [pairs[place] for place in doubtful]
-        answers = first_rows(sent, self.second.judge(sent)) if sent else []
+        answers = _whole(sent, self.second) if sent else []
         spoken = dict(zip(doubtful, answers, strict=True))
         return [
             replace(spoken.get(place, row), judge=self.name, by=(self.second if place in spoken else self.first).name)
@@ -53,22 +53,6 @@ class Cascade:
         ]
 
 
-def first_rows(pairs: Sequence[Pair], rows: Iterable[Judgement]) -> list[Judgement]:
-    """The first judgement of each pair, without judgements by fact. Raises ValueError where a pair has none."""
-    firsts: list[Judgement] = []
-    for row in rows:
-        if len(firsts) < len(pairs) and _answers(row, pairs[len(firsts)]):
-            firsts.append(row)
-    if len(firsts) < len(pairs):
-        raise ValueError(f"a judge answered {len(firsts)} of {len(pairs)} pairs: expected a row for each, in order")
-    return firsts
-
-
-def _answers(row: Judgement, pair: Pair) -> bool:
-    return (row.conversation, row.turn, row.seat, row.metric, row.against) == (
-        pair.conversation,
-        pair.turn,
-        pair.seat,
-        pair.metric,
-        pair.against,
-    )
+def _whole(pairs: Sequence[Pair], judge: Judge) -> list[Judgement]:
+    """The judge's judgement of each pair, without those of single facts."""
+    return [rows[0] for rows in rows_by_pair(pairs, judge.judge(pairs))]

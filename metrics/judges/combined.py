@@ -18,7 +18,9 @@ With INTERCEPT, 5% of the clean lines of the kept cards are accused. Pairs of li
     p_inconsistent = 1 / (1 + exp(-(logit(p_nli) - SURE)))
 
 and with SURE 2% of the clean lines that are planted for the townsfolk (`metrics.validation.persona_plants`) are
-accused. Pairs of lines are judged in the same way.
+accused. Pairs of lines are judged in the same way. The judgements against single facts are the ledger's. `nli` adds the
+one fact whose claim makes it accuse the line, and no other: its p of a line is a maximum over all claims, and SURE was
+set for that maximum.
 
 `python -m lab.selftests.fit_combined` gives the constants. Answers to questions are judged by `nli` alone.
 """
@@ -29,13 +31,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from metrics.judges import JUDGED, LINES, Judge, Pair
+from metrics.judges import JUDGED, LINES, Judge, Pair, rows_by_pair
 from scenarios.records import Judgement
 
 INTERCEPT, NLI, LIKELIHOOD = -0.25, 0.54, 0.75
 MOST = 4.0
 SURE = 0.58  # logits: p_nli = 0.64
-PERSONA = "persona"  # what a judgement of the whole persona is against
 
 
 @dataclass(frozen=True)
@@ -53,28 +54,28 @@ class Combined:
     metrics: tuple[str, ...] = JUDGED
 
     def judge(self, pairs: Sequence[Pair]) -> list[Judgement]:
-        """One judgement per pair, in the order of the pairs.
+        """The judgements of all pairs, in the order of the pairs.
 
-        A contradicting one carries the sentence and the claim of the judge that found it, if that names any.
+        One is on all that the pair is against. Prompt to line, for a persona with facts, one follows for each fact that
+        the line makes a claim about. A contradicting judgement carries the sentence and the claim of the judge that
+        found it, if that names any.
         """
         of_facts = [bool(pair.persona.facts) and pair.metric in LINES for pair in pairs]
         of_text = [not facts and pair.metric == LINES[0] for pair, facts in zip(pairs, of_facts, strict=True)]
-        read = _whole(self.nli, pairs)
-        sounds = iter(_whole(self.likelihood, [pair for pair, wanted in zip(pairs, of_text, strict=True) if wanted]))
-        listed = iter(_whole(self.ledger, [pair for pair, wanted in zip(pairs, of_facts, strict=True) if wanted]))
-        rows = [
-            _with_ledger(row, next(listed)) if facts else _with_likelihood(row, next(sounds)) if text else row
-            for row, facts, text in zip(read, of_facts, of_text, strict=True)
-        ]
+        read = _read(self.nli, pairs)
+        sounds = iter(_read(self.likelihood, [pair for pair, wanted in zip(pairs, of_text, strict=True) if wanted]))
+        listed = iter(_read(self.ledger, [pair for pair, wanted in zip(pairs, of_facts, strict=True) if wanted]))
+        rows = []
+        for of_pair, facts, text in zip(read, of_facts, of_text, strict=True):
+            if facts:
+                rows += _with_ledger(of_pair, next(listed))
+            else:
+                rows.append(_with_likelihood(of_pair[0], next(sounds)[0]) if text else of_pair[0])
         return [replace(row, judge=self.name) for row in rows]
 
 
-def _whole(judge: Judge, pairs: Sequence[Pair]) -> list[Judgement]:
-    """The judgement of each pair that is on all that the pair is against; those of single facts are left out."""
-    rows = [row for row in judge.judge(pairs) if row.metric != LINES[0] or row.against == PERSONA]
-    if len(rows) != len(pairs):
-        raise ValueError(f"{judge.name} gives {len(rows)} judgements of {len(pairs)} pairs; expected one of each")
-    return rows
+def _read(judge: Judge, pairs: Sequence[Pair]) -> list[list[Judgement]]:
+    return rows_by_pair(pairs, judge.judge(pairs))
 
 
 def _with_likelihood(read: Judgement, sounds: Judgement) -> Judgement:
@@ -84,10 +85,14 @@ def _with_likelihood(read: Judgement, sounds: Judgement) -> Judgement:
     return _scored(read, p_inconsistent(read.p_inconsistent, sounds.p_inconsistent))
 
 
-def _with_ledger(read: Judgement, listed: Judgement) -> Judgement:
-    if listed.verdict or listed.p_inconsistent is None or read.p_inconsistent is None:
-        return listed
-    return _scored(read, _logistic(_logit(read.p_inconsistent) - SURE))
+def _with_ledger(read: Sequence[Judgement], listed: Sequence[Judgement]) -> list[Judgement]:
+    by_nli, by_ledger = read[0], listed[0]
+    if by_ledger.verdict or by_ledger.p_inconsistent is None or by_nli.p_inconsistent is None:
+        return list(listed)
+    whole = _scored(by_nli, _logistic(_logit(by_nli.p_inconsistent) - SURE))
+    accused = [row.against for row in read[1:] if whole.verdict and row.claim == whole.claim][:1]
+    named = [replace(whole, against=fact) for fact in accused]
+    return [whole, *named, *(row for row in listed[1:] if row.against not in accused)]
 
 
 def _scored(row: Judgement, p: float) -> Judgement:

@@ -20,7 +20,7 @@ lecture near one half.
 
 It cannot see what takes understanding: "I am no fisherman"; a pastime that does not fit the age; a synonym ("educator"
 against "teacher" counts as borrowed); a short line that claims one fact of a person who is absent (the ledger finds
-those); the same from a speaker whose card demands questions; and any language but English.
+those); the same from a speaker whose card demands questions; and any other language in the script of English.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from metrics.judges import Pair, is_blank, judgement
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.assertion import sentence_spans
 from metrics.judges.text.ownership import asks_of_partner, borrowed, engages, untagged
+from metrics.judges.text.scripts import not_english
 from metrics.judges.text.statements import names_of
 from scenarios.records import Judgement
 
@@ -46,7 +47,8 @@ LogProbs = Callable[[Sequence[str], Sequence[str]], list[list[float]]]  # contex
 
 @dataclass(frozen=True)
 class Likelihood:
-    """A judge of lines against personas; pairs of lines and speakers without a card come back unscored.
+    """A judge of lines against personas; pairs of lines, speakers without a card, and lines and cards in another script
+    than English come back unscored.
 
     `logprobs(cards, texts)` gives, for each text, the log-probabilities of its tokens in nats, as said by a speaker
     whose system prompt is the card at the same index. `embed(texts)` gives rows of unit length whose dot product is the
@@ -122,6 +124,9 @@ def _reason(pair: Pair) -> str | None:
     """Why a pair is not scored."""
     if pair.metric != "prompt_to_line":
         return "scores lines against personas only"
-    if is_blank(untagged(pair.line)[0]):
+    line = untagged(pair.line)[0]
+    if is_blank(line):
         return "empty line"
-    return None if pair.persona.card.strip() else "nothing is known of the speaker"
+    if not pair.persona.card.strip():
+        return "nothing is known of the speaker"
+    return not_english("the line", line) or not_english("the persona", pair.persona.card)

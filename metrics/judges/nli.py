@@ -27,6 +27,7 @@ import numpy as np
 from metrics.judges import JUDGED, Pair, is_blank, judgement
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.ownership import tagged_until, untagged
+from metrics.judges.text.scripts import not_english
 from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
 
@@ -51,13 +52,15 @@ class Nli:
 
     `entail(premises, hypotheses)` gives probabilities of shape (N, 3): contradiction, neutral, entailment. It is called
     once for all pairs. `entail_free` takes its place for statements that are no claims of slots. `embed(texts)` gives
-    rows of unit length, shape (N, d).
+    rows of unit length, shape (N, d). With `english` the models know English alone, and pairs with a text in another
+    script than English are unscored.
     """
 
     entail: Entail
     embed: Embed | None = None
     top: int = 12
     entail_free: Entail | None = None
+    english: bool = False
     name: str = "nli"
     metrics: tuple[str, ...] = JUDGED
 
@@ -68,7 +71,8 @@ class Nli:
         neutral is not the most probable class). Line to line: one judgement. A contradicting judgement carries the
         sentence as `span` and the statement as `claim`.
         """
-        questions = [None if _unscorable(pair) else _question(pair) for pair in pairs]
+        reasons = [self._unscorable(pair) for pair in pairs]
+        questions = [None if reason else _question(pair) for pair, reason in zip(pairs, reasons, strict=True)]
         questions = self._nearest(questions)
         asked = dict.fromkeys(
             (c, s, free)
@@ -78,7 +82,29 @@ class Nli:
             for s in q.sentences
         )
         probabilities = self._probabilities(list(asked))
-        return [row for pair, q in zip(pairs, questions, strict=True) for row in self._rows(pair, q, probabilities)]
+        return [
+            row
+            for pair, q, reason in zip(pairs, questions, reasons, strict=True)
+            for row in (
+                self._rows(pair, q, probabilities)
+                if q and q.statements
+                else [judgement(pair, self.name, unscored=reason or "the persona states nothing")]
+            )
+        ]
+
+    def _unscorable(self, pair: Pair) -> str | None:
+        """Why a pair cannot be asked about."""
+        if pair.metric not in JUDGED:
+            return f"scores lines against personas and lines, not {pair.metric}"
+        line, other = untagged(pair.line)[0], untagged(pair.other or "")[0]
+        if is_blank(line) or (pair.metric == "line_to_line" and is_blank(other)):
+            return "empty line"
+        if not self.english:
+            return None
+        against = ("the earlier line", other)
+        if pair.metric != "line_to_line":
+            against = ("the persona", " ".join(text for _, text in statements(pair.persona)))
+        return not_english("the line", line) or not_english(*against)
 
     def _probabilities(self, asked: list[tuple[str, str, bool]]) -> dict[tuple[str, str, bool], np.ndarray]:
         """Three probabilities for each (statement, sentence, free): the mean over both orders of the texts."""
@@ -116,10 +142,8 @@ class Nli:
         return [cut(q) if q and len(q.statements) > self.top else q for q in questions]
 
     def _rows(
-        self, pair: Pair, q: _Question | None, probabilities: dict[tuple[str, str, bool], np.ndarray]
+        self, pair: Pair, q: _Question, probabilities: dict[tuple[str, str, bool], np.ndarray]
     ) -> list[Judgement]:
-        if q is None or not q.statements:
-            return [judgement(pair, self.name, unscored=_unscorable(pair) or "the persona states nothing")]
         stated = list(zip(q.statements, q.free, strict=True))
         p = np.stack([np.stack([probabilities[c, s, free] for s in q.sentences]) for c, free in stated])  # (C, S, 3)
         if not np.isfinite(p).all():
@@ -158,12 +182,3 @@ def _said(line: str) -> list[tuple[int, int]]:
     """Spans of the sentences of a line that may claim something, without a speaker's name before them."""
     begin = tagged_until(line)
     return [(begin + start, begin + end) for start, end in said(line[begin:])]
-
-
-def _unscorable(pair: Pair) -> str | None:
-    """Why a pair cannot be asked about."""
-    if pair.metric not in JUDGED:
-        return f"scores lines against personas and lines, not {pair.metric}"
-    if is_blank(untagged(pair.line)[0]) or (pair.metric == "line_to_line" and is_blank(untagged(pair.other or "")[0])):
-        return "empty line"
-    return None

@@ -40,6 +40,7 @@ def test_a_run_with_one_seat_on_a_server_leaves_the_usual_frames(server, tmp_pat
         "turns=4",
         "seats.user.max_tokens=8",
         "seats.assistant.max_tokens=8",
+        "measure.judge=ledger",
         f"seats.user.endpoint={url}",
         f"seats.user.model={model}",
         "--address",
@@ -116,7 +117,9 @@ def test_a_run_in_which_every_conversation_fails_has_failed_and_says_why(tmp_pat
     broken = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken)
     threading.Thread(target=broken.serve_forever, daemon=True).start()
     both = [f"seats.{seat}.endpoint=http://127.0.0.1:{broken.server_port}/400" for seat in ("user", "assistant")]
-    done = inside(main, LONG, "conversations=2", "turns=4", *both, "--display", "none", "--runs", tmp_path)
+    done = inside(
+        main, LONG, "conversations=2", "turns=4", "measure.judge=ledger", *both, "--display", "none", "--runs", tmp_path
+    )
     broken.shutdown()
     assert done.returncode == 2
     assert (

@@ -119,7 +119,7 @@ def test_a_branch_longer_than_the_servers_context_is_refused(served):
 
 def play(overrides, embedded) -> tuple[list[dict], wiring.Setup]:
     brief = ["conversations=1", "turns=4", "seats.user.max_tokens=12", "seats.assistant.max_tokens=12"]
-    scenario = load_scenario(LONG, [*brief, "dtype=float32", "device=cpu", *overrides])
+    scenario = load_scenario(LONG, [*brief, "dtype=float32", "device=cpu", "measure.judge=ledger", *overrides])
     setup = wiring.set_up(scenario, lambda model, dtype, device: embedded, Stored())
     return list(setup.play.events()), setup
 

@@ -245,6 +245,7 @@ def test_a_run_on_the_server_has_ids_log_probabilities_and_every_question_scored
             f"seats.assistant.endpoint={server}",
             "seats.user.adapter=tuned",
             "measure.qa_every=100",
+            "measure.judge=ledger",
             "--address",
             "none",
             "--display",

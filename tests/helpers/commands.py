@@ -29,6 +29,7 @@ NOBODY_TALKS = [  # both seats read from a script: no model, no Ray
     'seats.assistant.script=["Who are you?", "Really?"]',
     "conversations=2",
     "measure.qa_every=100",
+    "measure.judge=ledger",  # none of the judges that load models
 ]
 TIMEOUT_S = 900  # several times what a quiet machine takes
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from metrics.judges import Pair, judgement
-from metrics.judges.cascade import Cascade, first_rows
+from metrics.judges import Pair, judgement, rows_by_pair
+from metrics.judges.cascade import Cascade
 from scenarios.records import Fact, Persona, Slot
 
 HOME = Slot(
@@ -81,7 +81,7 @@ def test_bounds_that_make_no_sense_are_refused(low, high):
 def test_a_judge_that_loses_a_pair_is_found_out():
     two = pairs("a", "b")
     with pytest.raises(ValueError, match="answered 1 of 2 pairs"):
-        first_rows(two, Says("first", {"a": 0.1}).judge(two[:1]))
+        rows_by_pair(two, Says("first", {"a": 0.1}).judge(two[:1]))
 
 
 def test_the_ledger_before_another_judge_keeps_one_row_a_pair():

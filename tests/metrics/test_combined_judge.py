@@ -16,10 +16,13 @@ ADA = Persona("ada", "Ada", "You keep goats.", ())
 
 @dataclass(frozen=True)
 class Says:
-    """A judge that gives every line its p by the line's first word, None: unscored. Nli gives facts a row too."""
+    """A judge that gives every line its p by the line's first word, None: unscored. `facts` get a row too, with the p
+    of the second word where that is given.
+    """
 
     name: str
     p: dict
+    facts: tuple[str, ...] = ()
 
     def judge(self, pairs):
         for pair in pairs:
@@ -29,8 +32,10 @@ class Says:
                 continue
             shown = {"span": (0, 1), "claim": "I keep goats."} if p > 0.5 else {}
             yield judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5, **shown)
-            if self.name == "nli" and pair.metric == "prompt_to_line":
-                yield judgement(pair, self.name, against="pet", p_inconsistent=p, verdict=p > 0.5)
+            for fact in self.facts if pair.metric == "prompt_to_line" else ():
+                q = self.p.get(f"{fact} {pair.line}", 0.0)
+                named = {"span": (0, 1), "claim": "I keep goats." if q == p else "another"} if q > 0.5 else {}
+                yield judgement(pair, self.name, against=fact, p_inconsistent=q, verdict=q > 0.5, **named)
 
 
 JUDGE = Combined(
@@ -84,10 +89,34 @@ def test_of_a_persona_with_facts_the_ledger_accuses_or_nli_where_it_is_surer():
     assert rows[3].p_inconsistent == 0.5  # nli cannot: a suspect of the ledger
 
 
+FACTS = Combined(
+    Says("nli", {"a": 0.9, "b": 0.9, "c": 0.9, "d": 0.6, "pet a": 0.8, "home a": 0.9, "home d": 0.6}, ("pet", "home")),
+    JUDGE.likelihood,
+    Says(
+        "ledger", {"a": 0.5, "b": 1.0, "c": 0.0, "d": 0.5, "home a": 0.5, "job b": 1.0, "job d": 0.5}, ("home", "job")
+    ),
+)
+
+
+def test_single_facts_are_judged_by_the_ledger_and_the_one_that_nli_accuses_alone_is_named():
+    rows = FACTS.judge([replace(pair(word), persona=GRACE) for word in "abcd"])
+    of_line = [rows[at : at + 3] for at in range(0, 12, 3)]
+    assert [[(row.against, row.verdict) for row in line] for line in of_line] == [
+        # the fact of nli's maximum, in place of the ledger's suspect of it; "pet" is no maximum
+        [("persona", True), ("home", True), ("job", False)],
+        [("persona", True), ("home", False), ("job", True)],  # what the ledger finds is the ledger's alone
+        [("persona", True), ("home", False), ("job", False)],  # a sentence of the card, and no fact
+        [("persona", False), ("home", False), ("job", False)],  # nli is not sure enough
+    ]
+    (whole, home, _), (suspect,) = of_line[0], of_line[3][2:]
+    assert home == replace(whole, against="home") and home.claim == "I keep goats."
+    assert (suspect.p_inconsistent, suspect.judge) == (0.5, "combined")
+
+
 def test_a_judge_that_loses_a_pair_is_an_error():
     class Silent(Says):
         def judge(self, pairs):
             return []
 
-    with pytest.raises(ValueError, match="gives 0 judgements of 1 pairs"):
+    with pytest.raises(ValueError, match="answered 0 of 1 pairs"):
         Combined(Silent("nli", {}), JUDGE.likelihood, JUDGE.ledger).judge([pair("low talk")])

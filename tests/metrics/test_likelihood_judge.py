@@ -162,12 +162,22 @@ def test_all_pairs_are_scored_in_one_call_and_each_card_and_line_once():
 
 def test_pairs_of_lines_blank_lines_and_unknown_speakers_are_unscored_and_nothing_is_asked_for_them():
     speaker = Speaker()
-    unknown = replace(GRACE, card=" ")
-    rows = Likelihood(speaker).judge([pair("Hello", 2, "line_to_line"), pair(" \n"), pair("Hello", persona=unknown)])
+    unknown, russian = replace(GRACE, card=" "), replace(GRACE, card="Тебя зовут Грейс.")
+    rows = Likelihood(speaker).judge(
+        [
+            pair("Hello", 2, "line_to_line"),
+            pair(" \n"),
+            pair("Hello", persona=unknown),
+            pair("Здравствуйте, Leon"),
+            pair("Hello", persona=russian),
+        ]
+    )
     assert [row.unscored for row in rows] == [
         "scores lines against personas only",
         "empty line",
         "nothing is known of the speaker",
+        "most letters of the line are Cyrillic, and this judge reads English",
+        "most letters of the persona are Cyrillic, and this judge reads English",
     ]
     assert all(row.verdict is None and row.p_inconsistent is None for row in rows) and speaker.calls == []
 

@@ -113,6 +113,30 @@ def test_what_cannot_be_asked_is_unscored(asked, reason):
     assert (row.p_inconsistent, row.verdict) == (None, None) and reason in row.unscored
 
 
+RUSSIAN = Persona("p", "", "Ты живёшь в Осаке.", ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (pair("Я живу в Лиссабоне, in Lisbon."), "the line"),
+        (pair("I live in Lisbon.", "Я живу в Осаке."), "the earlier line"),
+        (pair("I live in Lisbon.", persona=RUSSIAN), "the persona"),
+    ],
+)
+def test_a_model_that_knows_english_alone_leaves_other_scripts_unscored(asked, what):
+    (row,) = Nli(by_table, english=True).judge([asked])
+    assert (row.p_inconsistent, row.verdict) == (None, None)
+    assert row.unscored == f"most letters of {what} are Cyrillic, and this judge reads English"
+    (row, *_) = Nli(by_table).judge([asked])
+    assert row.unscored is None, "another model may read it"
+
+
+def test_names_and_signs_of_other_scripts_are_read_within_english():
+    row, *_ = Nli(by_table, english=True).judge([pair("I live in Lisbon. Привет!"), pair("42!")])
+    assert row.verdict is True
+
+
 def test_probabilities_that_are_no_numbers_are_unscored():
     (row,) = Nli(lambda premises, _: np.full((len(premises), 3), np.nan)).judge([pair("Hi there.")])
     assert row.verdict is None and row.unscored == "no finite probability"

@@ -19,10 +19,12 @@ def test_there_is_nothing_to_tell_of_the_townsfolk():
 
 
 def test_a_seat_without_facts_and_what_is_left_out_for_it_are_told():
-    unscored, left_out = notes("seats.user.persona={name: Ada, card: A pilot.}")
-    assert unscored == (
-        "seats.user: Ada has no facts, so there is nothing to ask in Q&A; judged by ledger, combined; the ledger "
-        "leaves every line unscored"
+    ada = "seats.user.persona={name: Ada, card: A pilot.}"
+    unscored, left_out = notes(ada)
+    assert unscored == "seats.user: Ada has no facts, so there is nothing to ask in Q&A; judged by combined"
+    assert notes(ada, "measure.judge=[ledger,nli]")[0] == (
+        "seats.user: Ada has no facts, so there is nothing to ask in Q&A; judged by ledger, nli; the ledger leaves "
+        "every line unscored"
     )
     assert left_out == (
         "graph.nodes: ask: where the user has no facts, the assistant is not instructed to speak of one"

@@ -82,7 +82,7 @@ def test_defaults_are_filled_in(small):
         48,
         2,
     )
-    assert scenario.measure.judge == ["ledger"]
+    assert scenario.measure.judge == ["combined"]
     assert (scenario.dtype, scenario.concurrency, scenario.measure.qa_every) == ("auto", 32, 4)
 
 
@@ -383,7 +383,7 @@ def test_difference_has_a_line_for_each_value_that_differs(small):
     assert scenario_differences(old, new.resolved_yaml()) == [
         "seats.user.temperature: 0.8 -> 0.9",
         "seats.user.sentences: 2 -> null",
-        'measure.judge: ["ledger"] -> ["ledger", "nli"]',
+        'measure.judge: ["combined"] -> ["ledger", "nli"]',
         "graph.edges.0.after: (absent) -> 2",
     ]
     assert scenario_differences(old, old) == []

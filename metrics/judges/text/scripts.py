@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
+_ENGLISH = frozenset({"LATIN"})
 _KANA = frozenset({"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
 # Thai, Lao, Tibetan, Myanmar, Khmer, kana and Han letters, as the inside of a character class
 BLANKLESS = (
@@ -49,15 +50,28 @@ def unreadable(text: str, patterns: Iterable[str]) -> str | None:
     """Why patterns find nothing in a text whatever it says: most of its letters are of a script that none of the
     patterns is written in. None where they may find something, and for a text without letters.
     """
-    scripts = Counter(filter(None, map(_script, text)))
-    if not scripts:
-        return None
-    most, known = max(scripts, key=lambda script: scripts[script]), _scripts_of(tuple(patterns))
-    if most in known:
-        return None
-    return (
-        f"most letters are {most.title()}, and the persona's patterns {' and '.join(sorted(known)).title() or 'empty'}"
+    known = _scripts_of(tuple(patterns))
+    foreign = _foreign(text, known)
+    return foreign and (
+        f"most letters are {foreign}, and the persona's patterns {' and '.join(sorted(known)).title() or 'empty'}"
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def not_english(what: str, text: str) -> str | None:
+    """Why a judge that knows English alone cannot read a text: most of its letters are of another script than English.
+
+    `what` names the text in the reason. None where it can be read, and for a text without letters.
+    """
+    foreign = _foreign(text, _ENGLISH)
+    return foreign and f"most letters of {what} are {foreign}, and this judge reads English"
+
+
+def _foreign(text: str, known: frozenset[str]) -> str | None:
+    """The script of most letters of the text, capitalised, where it is none of those known."""
+    scripts = Counter(filter(None, map(_script, text)))
+    most = max(scripts, key=lambda script: scripts[script], default=None)
+    return most.title() if most and most not in known else None
 
 
 @lru_cache(maxsize=256)

@@ -28,6 +28,7 @@ SCRIPTED = {
     "turns": 6,
     "measure.metrics": ["prompt_to_line", "line_to_line"],
     "measure.resamples": 20,
+    "measure.judge": "ledger",
 }
 CHAT = [
     {"role": "system", "content": "You are Leo."},
@@ -118,6 +119,8 @@ def test_scenarios_are_files_built_in_names_and_loaded_ones_with_overrides():
         (lambda: lab.load_run(3), "path is 3; expected the path of a folder"),
         (lambda: lab.read_personas(3), "path is 3; expected the path of a file"),
         (lambda: lab.read_personas("a.csv", limit="1"), "limit is '1'; expected a whole number"),
+        (lambda: lab.read_personas("a.csv", limit=True), "limit is True; expected a whole number"),
+        (lambda: lab.read_personas("a.csv", limit=2.0), "limit is 2.0; expected a whole number"),
         (lambda: lab.read_personas("a.csv", column=3), "column is 3; expected the name of a column"),
         (lambda: lab.read_personas("a.csv", form=3), "the form is 3; expected one of"),
     ],

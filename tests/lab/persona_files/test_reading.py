@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -323,7 +324,7 @@ def test_a_data_set_without_the_library_or_the_network_is_refused(monkeypatch):
 def test_python_gets_records(written):
     [mira] = lab.read_personas(written(json.dumps(CARD)))
     assert (mira.id, mira.facts) == ("mira", ()) and mira.card.startswith("Mira keeps a lighthouse.")
-    assert [person.id for person in lab.read_personas("scenarios/personas/townsfolk.yaml", limit=2)] == [
+    assert [person.id for person in lab.read_personas("scenarios/personas/townsfolk.yaml", limit=np.int64(2))] == [
         "grace",
         "tomas",
     ]

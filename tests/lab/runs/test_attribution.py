@@ -19,6 +19,7 @@ TALK = [
     "seats.user.persona=grace",
     "conversations=2",
     "turns=9",
+    "measure.judge=ledger",
     "measure.metrics=[prompt_to_line]",
 ]
 DENIES = 'seats.user.script=["I live in Krakow."]'  # Grace does not

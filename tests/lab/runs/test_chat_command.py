@@ -31,7 +31,10 @@ from scenarios.personas import STRANGER, find_persona
 from scenarios.scenario import load_scenario
 
 # the radio host lives in Bristol
-STELLA = 'seats.assistant.script=["I live in Paris.","I live in Bristol. I am a radio host."]'
+STELLA = [
+    'seats.assistant.script=["I live in Paris.","I live in Bristol. I am a radio host."]',
+    "measure.judge=ledger",
+]
 TOWN = ROOT / "scenarios/personas/townsfolk.yaml"
 
 
@@ -57,7 +60,7 @@ def chatted(tmp_path_factory):
         "Hello there!\n/card\n\n   \nI live in Oslo.\n/what\n/quit\nNot said.\n",
         "--me",
         "grace",
-        STELLA,
+        *STELLA,
         "--runs",
         runs,
     )
@@ -129,7 +132,7 @@ def test_commands_and_empty_lines_are_not_said(chatted):
 
 def test_somebody_unknown_is_scored_by_nobody_and_told_so_once(tmp_path):
     # and the end of the input is the end of the chat
-    done = talk("I live in Oslo.\nReally.\n", STELLA, "--runs", tmp_path)
+    done = talk("I live in Oslo.\nReally.\n", *STELLA, "--runs", tmp_path)
     assert done.returncode == 0 and done.stdout.count("not scored by ledger: the persona has no facts") == 1
     path = only(tmp_path)
     of_user = judgements(path).filter(judgements(path)["seat"] == "user")
@@ -142,7 +145,7 @@ def test_somebody_unknown_is_scored_by_nobody_and_told_so_once(tmp_path):
 
 def test_what_was_typed_is_text_and_never_drives_the_terminal(tmp_path):
     done = talk(
-        b"\x1b[2J\x1b]0;title\x07[bold]Hi[/bold] \xff\n" + b"x" * (LONGEST + 1) + b"\n", STELLA, "--runs", tmp_path
+        b"\x1b[2J\x1b]0;title\x07[bold]Hi[/bold] \xff\n" + b"x" * (LONGEST + 1) + b"\n", *STELLA, "--runs", tmp_path
     )
     assert (
         done.returncode == 0 and "\x1b" not in done.stdout and "you> [2J ]0;title [bold]Hi[/bold] \ufffd" in done.stdout
@@ -166,6 +169,7 @@ def test_a_person_may_sit_in_the_other_seat_along_a_scenario(tmp_path):
         'seats.user.script=["I am Mateo."]',
         "graph.nodes.question.says=null",
         'graph.nodes.question.instruct={assistant: "Ask about their {fact.slot}."}',
+        "measure.judge=ledger",
         "--runs",
         tmp_path,
     )
@@ -187,13 +191,13 @@ def test_a_person_may_sit_in_the_other_seat_along_a_scenario(tmp_path):
 
 
 def test_a_chat_in_which_nothing_was_said_ends_too(tmp_path):
-    done = talk("/quit\n", STELLA, "--runs", tmp_path)
+    done = talk("/quit\n", *STELLA, "--runs", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert manifest(only(tmp_path))["status"] == "finished" and "0 lines" in (only(tmp_path) / "report.md").read_text()
 
 
 def test_an_ended_chat_can_be_gone_on_with(tmp_path):
-    assert talk("Hello there!\n", STELLA, "--runs", tmp_path).returncode == 0
+    assert talk("Hello there!\n", *STELLA, "--runs", tmp_path).returncode == 0
     path = only(tmp_path)
     done = talk("And you?\n", "--resume", path)
     assert done.returncode == 0 and "you> Hello there!\nStella> I live in Paris.\n" in done.stdout
@@ -320,6 +324,7 @@ def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_pa
         "seats.assistant.max_tokens=8",
         "turns=12",
         "dtype=float32",
+        "measure.judge=ledger",
         "measure.metrics=[prompt_to_line,line_to_line,qa]",
         "--runs",
         tmp_path,
@@ -343,7 +348,7 @@ def test_three_lines_with_the_embedded_model_in_a_real_terminal(terminal, tmp_pa
 
 
 def test_a_killed_chat_loses_nothing_and_goes_on(terminal, tmp_path):
-    chat = terminal(STELLA, "--runs", tmp_path)
+    chat = terminal(*STELLA, "--runs", tmp_path)
     chat.until("you> ")
     chat.type("Hello there!\n")
     chat.until("you> ", 2)
@@ -363,7 +368,7 @@ def test_a_killed_chat_loses_nothing_and_goes_on(terminal, tmp_path):
 
 
 def test_ctrl_c_ends_a_chat_as_a_finished_run(terminal, tmp_path):
-    chat = terminal(STELLA, "--runs", tmp_path)
+    chat = terminal(*STELLA, "--runs", tmp_path)
     chat.until("you> ")
     chat.type("Hello there!\n")
     chat.until("you> ", 2)

@@ -36,6 +36,7 @@ EXACT = [
     "seats.user.max_tokens=8",
     "seats.assistant.max_tokens=8",
     "measure.qa_every=4",
+    "measure.judge=ledger",
     "measure.metrics=[prompt_to_line,line_to_line,qa]",
 ]
 TALK = [
@@ -44,6 +45,7 @@ TALK = [
     "seats.user.persona=grace",
     "conversations=3",
     "turns=9",
+    "measure.judge=ledger",
     "measure.metrics=[prompt_to_line,line_to_line]",
 ]
 DENIES = 'seats.user.script=["I live in Krakow.", "I live | in <b>Osaka</b>."]'  # Grace lives in Osaka
@@ -266,7 +268,7 @@ def test_a_fork_is_reported_and_scored_like_any_run(denied, tmp_path):
     )
     assert manifest(path)["status"] == "finished" and manifest(path)["counts"]["lines"] == 3 * 11
     assert read_transcripts(path).transcripts[2].ready == read_transcripts(path).transcripts[0].ready >= {0, 2, 4}
-    done = inside(score.main, path, "--out", tmp_path / "scored")
+    done = inside(score.main, path, "--judge", "ledger", "--out", tmp_path / "scored")
     assert done.returncode == 0 and "33 lines; a run of the lab" in done.stdout
 
 

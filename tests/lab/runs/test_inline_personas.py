@@ -18,7 +18,7 @@ import lab.watch
 from lab.results.load import load_run
 
 CARD = 'seats.user.persona={name: Ada, card: "{{char}} is a retired pilot. She keeps goats and plays with {{user}}."}'
-RUN = ["scenarios/chitchat.yaml", *NOBODY_TALKS, CARD, "turns=8", "measure.qa_every=4", "measure.judge=ledger"]
+RUN = ["scenarios/chitchat.yaml", *NOBODY_TALKS, CARD, "turns=8", "measure.qa_every=4"]
 QUIET = ("--address", "none", "--display", "none")
 
 
@@ -55,7 +55,7 @@ def test_a_run_of_it_is_resumed(played):
 def test_a_run_of_it_is_forked_and_the_card_may_change_there(played, tmp_path):
     at = ("--conversation", 0, "--turn", 2, "--samples", 1, "--runs", tmp_path, *QUIET)
     done = inside(lab.fork.main, played[0], *at, "seats.user.persona.card=A sailor.")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "Ada has no facts" in done.stderr, done.stderr
     assert yaml.safe_load((only(tmp_path) / "scenario.yaml").read_text())["seats"]["user"]["persona"] == {
         "id": "ada",
         "name": "Ada",

@@ -34,7 +34,13 @@ from event_streams import faults
 
 from lab.run import main
 
-SMALL = ["conversations=2", "turns=6", "seats.assistant.max_tokens=12", "seats.user.max_tokens=12"]
+SMALL = [
+    "conversations=2",
+    "turns=6",
+    "seats.assistant.max_tokens=12",
+    "seats.user.max_tokens=12",
+    "measure.judge=ledger",
+]
 EXACT = [
     *SMALL,
     "dtype=float32",
@@ -387,7 +393,7 @@ def test_dry_run_tells_the_plan_and_loads_no_model(tmp_path):
         "assert main(sys.argv[1:]) == 0; print(sorted({'torch', 'transformers', 'ray'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, LONG, *SMALL, "--dry-run", "--runs", tmp_path / "runs"],
+        [sys.executable, "-c", code, LONG, *SMALL, "measure.judge=combined", "--dry-run", "--runs", tmp_path / "runs"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -414,6 +420,7 @@ def test_contradiction_in_a_script_is_found_where_it_was_said(tmp_path):
         "turns=4",
         "conversations=1",
         "seats.assistant.max_tokens=6",
+        "measure.judge=ledger",
         "measure.metrics=[prompt_to_line,line_to_line]",
         "--address",
         "none",

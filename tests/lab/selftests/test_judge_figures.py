@@ -96,6 +96,8 @@ def test_the_command_judges_files_of_ones_own_too(tmp_path, capsys):
         (["--judges", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--judges", "measure.nli.mdoel=x"], "measure.nli.mdoel"),
         (["--judges", "--plot", "figure.pdf"], "expected a name that ends with .png"),
+        (["--judges", "--size", "smoke"], "--size is smoke, of the dialogues with planted drift; expected no --judges"),
+        (["--kill", "2", "--size", "default"], "--size is default"),
         (["nowhere.yaml"], "'nowhere.yaml' is for --judges or --kill N"),
     ],
 )

@@ -16,6 +16,8 @@ from lab.dialogue import judges
 from lab.score import main
 from lab.transcripts.judging import judge_all
 from lab.transcripts.labels import Powered
+from lab.transcripts.reading import read_transcripts
+from lab.transcripts.scoring import read_task
 from metrics.judges import judgement
 from metrics.judges.entry import JudgeEntry
 from metrics.stats.bootstrap import Interval
@@ -62,7 +64,6 @@ def run(tmp_path_factory):
         LONG,
         *NOBODY_TALKS,
         "turns=8",
-        "measure.judge=ledger",
         "measure.metrics=[prompt_to_line,line_to_line]",
         "--display",
         "none",
@@ -114,8 +115,9 @@ def test_run_scored_again_by_the_same_judge_gets_the_same_judgements_and_stays_a
     assert "prompt-to-line consistency" in shown and "contradicting lines" in shown
 
 
-def test_ledger_is_the_default_for_personas_with_facts_and_limit_takes_the_first(run, tmp_path):
-    assert score(run, "--limit", 1, "--runs", tmp_path) == 0
+def test_combined_is_the_default_whatever_judged_the_run_and_limit_takes_the_first(run, tmp_path):
+    assert read_task([read_transcripts(run)]).measure.judge == ["combined"]
+    assert score(run, "--judge", "ledger", "--limit", 1, "--runs", tmp_path) == 0
     scored = judgements(only(tmp_path))
     assert set(scored["judge"]) == {"ledger"} and set(scored["conversation"]) == {0}
     assert (
@@ -124,7 +126,7 @@ def test_ledger_is_the_default_for_personas_with_facts_and_limit_takes_the_first
 
 
 def test_folder_of_scores_is_no_transcript_and_is_not_written_over(run, tmp_path, capsys):
-    assert score(run, "--out", tmp_path / "scores") == 0
+    assert score(run, "--judge", "ledger", "--out", tmp_path / "scores") == 0
     capsys.readouterr()
     assert score(tmp_path / "scores", "--runs", tmp_path) == 2
     assert str(run) in capsys.readouterr().err
