@@ -1,8 +1,10 @@
 """Motivated reasoning: does a persona read the same table differently where one result suits it?
 
-Tables of 2 x 2 counts, drawn by the seed, in which the largest count misleads and only ratios are right. Each table is
-used with its outcomes named both ways. Congruence = p(right | the true outcome suits the persona) - p(right | it does
-not), over two opposed personas: what both do alike cancels, including a preference for an outcome or a position.
+Tables of 2 x 2 counts, drawn by the seed for each topic, in which the largest count misleads and only ratios are right.
+Each table is used with its outcomes named both ways. Congruence = p(right | the true outcome suits the persona) -
+p(right | it does not), over two opposed personas: what both do alike cancels, including a preference for an outcome or
+a position. The claim is about topics, so that the unit is the topic with all its tables: intervals are over topics, and
+polarizing and neutral topics are two independent samples (Welch's t).
 
 Controls: a neutral speaker reads easy tables above chance; two invented groups show no difference; a persona that is
 instructed what to conclude does. After Dash et al., arXiv 2506.20020, with tables like those of Kahan et al.
@@ -18,6 +20,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from metrics.stats.differences import difference_of
 from metrics.studies.prompt_search import cross_chosen
 from metrics.studies.protocol import NEVER, Ask, Control, Finding, Picture, StudyQuestion, Test, above, below, mean_of
 from scenarios.fields import Count, Some, Strict, Text
@@ -57,38 +60,38 @@ class Stimuli(Strict):
 Cards = Callable[[Topic], Sequence[str]]  # of a topic's two personas, or nobody's
 
 
-def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Count) -> Finding:
+def study(ask: Ask, stimuli: Stimuli, seed: int, *, topics: Count, tables: Count, thought: Count) -> Finding:
     """The finding on congruence.
 
-    `tables` is the number of hard tables, and of easy tables; `thought` is the number of tokens of a chain of thought.
+    `topics` is the number of polarizing topics, and of neutral ones; `tables` is the number of hard tables for each
+    topic, and of easy tables for each neutral one; `thought` is the number of tokens of a chain of thought.
     """
-    hard, easy = ([_table(derive_seed(seed, "table", n), simple) for n in range(tables)] for simple in (False, True))
-    right = partial(_right, ask, stimuli, thought, seed)
+    draw = random.Random(seed)
+    polarizing, neutral = (
+        draw.sample(of_kind, min(topics, len(of_kind))) for of_kind in (stimuli.polarizing, stimuli.neutral)
+    )
+    right = partial(_right, ask, stimuli, tables, thought, seed)
 
     def convinced(topic: Topic) -> list[str]:
         orders = [stimuli.convinced.format(**topic.model_dump(), outcome=outcome) for outcome in topic.outcomes]
         return [f"{card} {order}" for card, order in zip(stimuli.identities, orders, strict=True)]
 
-    polarizing = {arm: right(arm, lambda topic: stimuli.identities, stimuli.polarizing, hard) for arm in ARMS}
-    bent = {arm: _congruence(p) for arm, p in polarizing.items()}  # (tables,) each
-    neutral = _congruence(right("neutral topics", lambda topic: stimuli.identities, stimuli.neutral, hard))
-    groups = mean_of(
-        _congruence(right("nonsense groups", lambda topic: stimuli.nonsense, stimuli.polarizing, hard)), seed
-    )
-    ordered = mean_of(_congruence(right("told what to conclude", convinced, stimuli.neutral, hard)), seed)
+    p = {arm: right(arm, lambda topic: stimuli.identities, polarizing) for arm in ARMS}
+    bent = {arm: _congruence(values) for arm, values in p.items()}  # (topics,) each
+    unbent = _congruence(right("neutral topics", lambda topic: stimuli.identities, neutral))
+    groups = mean_of(_congruence(right("nonsense groups", lambda topic: stimuli.nonsense, polarizing)), seed)
+    ordered = mean_of(_congruence(right("told what to conclude", convinced, neutral)), seed)
     nobody = {
-        kind: mean_of(
-            np.moveaxis(right(f"nobody, {kind} tables", lambda topic: [""], stimuli.neutral, of_kind), 1, 0), seed
-        )
-        for kind, of_kind in (("easy", easy), ("hard", hard))
+        kind: mean_of(right(f"nobody, {kind} tables", lambda topic: [""], neutral, easy=kind == "easy"), seed)
+        for kind in ("easy", "hard")
     }
-    effect, aside = {arm: mean_of(by_table, seed) for arm, by_table in bent.items()}, mean_of(neutral, seed)
-    best, left = cross_chosen({arm: by_table for arm, by_table in bent.items() if arm != PLAIN})
-    liked, other = (mean_of((polarizing[PLAIN][0, :, n] + polarizing[PLAIN][1, :, 1 - n]) / 2, seed) for n in (0, 1))
+    effect, aside = {arm: mean_of(by_topic, seed) for arm, by_topic in bent.items()}, mean_of(unbent, seed)
+    best, left = cross_chosen({arm: by_topic for arm, by_topic in bent.items() if arm != PLAIN})
+    liked, other = (mean_of((p[PLAIN][:, 0, :, n] + p[PLAIN][:, 1, :, 1 - n]) / 2, seed) for n in (0, 1))
     return Finding(
         {
             "congruence, polarizing less neutral topics": Test(
-                mean_of(bent[PLAIN] - neutral, seed), above(SMALL), below(SMALL)
+                difference_of(unbent, bent[PLAIN]), above(SMALL), below(SMALL)
             ),
             "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
             "what the best debiasing leaves, over half": Test(
@@ -138,11 +141,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, tables: Count, thought: Coun
 
 
 def _congruence(p: np.ndarray) -> np.ndarray:
-    """(tables,) congruence from p(right), (personas, tables, outcomes).
+    """(topics,) congruence from p(right), (topics, personas, tables, outcomes).
 
     The first outcome suits the first persona, the second outcome the second.
     """
-    return (p[0, :, 0] + p[1, :, 1] - p[0, :, 1] - p[1, :, 0]) / 2
+    return ((p[:, 0, :, 0] + p[:, 1, :, 1] - p[:, 0, :, 1] - p[:, 1, :, 0]) / 2).mean(1)
 
 
 def _table(seed: int, easy: bool) -> Counts:
@@ -163,7 +166,7 @@ def _table(seed: int, easy: bool) -> Counts:
 def _asked(template: str, topic: Topic, table: Counts, number: int, true: int, added: str) -> str:
     """The question with its table, whose outcomes are named such that treatment makes the outcome `true` more frequent.
 
-    The order in the table rotates with `number`.
+    The order in the table, and in the question, rotates with `number`.
     """
     a, b, c, d = table
     first, second = topic.outcomes if (a / (a + b) > c / (c + d)) == (true == 0) else topic.outcomes[::-1]
@@ -178,35 +181,37 @@ def _asked(template: str, topic: Topic, table: Counts, number: int, true: int, a
 def _right(
     ask: Ask,
     stimuli: Stimuli,
+    tables: int,
     thought: int,
     seed: int,
     arm: str,
     cards: Cards,
     topics: Sequence[Topic],
-    tables: Sequence[Counts],
+    easy: bool = False,
 ) -> np.ndarray:
-    """(personas, tables, outcomes) p(right), once with the first and once with the second outcome true."""
+    """(topics, personas, tables, outcomes) p(right), once with the first and once with the second outcome true."""
     added = {THINK: f"{stimuli.think} ", INCENTIVE: f"{stimuli.incentive} ", ASIDE: f"{stimuli.aside} "}.get(arm, "")
-    of = [topics[n // 4 % len(topics)] for n in range(len(tables))]  # all orders of one, then of the next
     places = [
-        (topic, cards(topic)[who], n, true)
-        for who in range(len(cards(of[0])))
-        for n, topic in enumerate(of)
+        # even and odd topics, of which `cross_chosen` makes two halves, have the same orders
+        (topic, card, _table(derive_seed(seed, topic.asked, n), easy), number // 2 + n, true)
+        for number, topic in enumerate(topics)
+        for card in cards(topic)
+        for n in range(tables)
         for true in (0, 1)
     ]
     talks = [
-        (*([("system", card)] if card else []), ("user", _asked(stimuli.table, topic, tables[n], n, true, added)))
-        for topic, card, n, true in places
+        (*([("system", card)] if card else []), ("user", _asked(stimuli.table, topic, table, order, true, added)))
+        for topic, card, table, order, true in places
     ]
     names = [
-        f"{card.partition(' and')[0] or 'Nobody'}: table {n}, {topic.what} {topic.outcomes[true]}"
-        for topic, card, n, true in places
+        f"{card.partition(' and')[0] or 'Nobody'}: {topic.treated}, order {order}, {topic.what} {topic.outcomes[true]}"
+        for topic, card, _, order, true in places
     ]
     said = [""] * len(talks)
     if arm == THINK:
         thinking = [
-            StudyQuestion(name, talk, (), str(n), derive_seed(seed, name))
-            for name, talk, (*_, n, _) in zip(names, talks, places, strict=True)
+            StudyQuestion(name, talk, (), topic.treated, derive_seed(seed, name))
+            for name, talk, (topic, *_) in zip(names, talks, places, strict=True)
         ]
         said = [f"{' '.join(text.split())} So: " for text in ask.say(f"{arm}, thoughts", thinking, max_tokens=thought)]
     stems = [
@@ -214,8 +219,8 @@ def _right(
         for words, (topic, *_) in zip(said, places, strict=True)
     ]
     asked = [
-        StudyQuestion(name, (*talk, stem), tuple(f" {outcome}" for outcome in topic.outcomes), str(n))
-        for name, talk, stem, (topic, _, n, _) in zip(names, talks, stems, places, strict=True)
+        StudyQuestion(name, (*talk, stem), tuple(f" {outcome}" for outcome in topic.outcomes), topic.treated)
+        for name, talk, stem, (topic, *_) in zip(names, talks, stems, places, strict=True)
     ]
     p = [choice.p[true] for choice, (*_, true) in zip(ask.choose(arm, asked), places, strict=True)]
-    return np.array(p).reshape(-1, len(tables), 2)
+    return np.array(p).reshape(len(topics), -1, tables, 2)

@@ -9,18 +9,22 @@ their contractions, sentence length, hedges and exclamation marks are projected 
 as written).
 
 Controls: a system prompt shifts the register, a prompt for another register by less than half as much, and a request of
-another kind not at all. After Sterken and Kirkpatrick, arXiv 2505.22907.
+another kind not at all. Registers and questions are both samples of what the claim is about, so that intervals are
+over both, crossed (`metrics.stats.bootstrap.crossed_interval`); n counts registers. Shares of shifts are ratios of two
+means, with Fieller's interval (E. C. Fieller, JRSS B 16, 1954). After Sterken and Kirkpatrick, arXiv 2505.22907.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
+from functools import partial
 
 import numpy as np
 from pydantic import Field
 
-from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
+from metrics.stats.bootstrap import Interval, crossed_interval, ratio
 from metrics.studies.protocol import (
     Ask,
     Control,
@@ -32,7 +36,6 @@ from metrics.studies.protocol import (
     above,
     below,
     mean_of,
-    share_of,
 )
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
@@ -90,11 +93,14 @@ class Stimuli(Strict):
 def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers: Count, sampled: Count) -> Finding:
     """The finding on implicit shifts of register.
 
-    Each question is asked in `registers` registers, in rotation; answers are sampled in the first `sampled` of these.
+    Each question is asked in `registers` registers, which rotate so that all are asked about equally often and share
+    their questions with different ones; answers are sampled in the first `sampled` of these.
     """
     items = random.Random(seed).sample(stimuli.questions, min(questions, len(stimuli.questions)))
     names, several = list(stimuli.registers), min(registers, len(stimuli.registers))
-    which = (np.arange(len(items))[:, None] * several + np.arange(several)) % len(names)  # (questions, several)
+    places = np.arange(len(items) * several).reshape(-1, several)  # (questions, several)
+    which = (places + places[:, :1] // len(names)) % len(names)
+    mean = partial(_mean, which)
     leaning = {}  # arm -> L: (questions, several)
     for arm in ARMS:
         asked = [
@@ -114,9 +120,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
         ]
         leaning[arm] = np.reshape(odds, which.shape)
     shift = {arm: leaning[arm] - leaning[NOTHING_LONG if arm in LONG else NOTHING] for arm in (*SHIFTS, OTHER, IDLE)}
-    shifts = {arm: mean_of(values, seed) for arm, values in shift.items()}
+    shifts = {arm: mean(values) for arm, values in shift.items()}
     implicit, request, kept = (
-        share_of(shift[a], shift[b], seed) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED))
+        _share(which, shift[a], shift[b]) for a, b in ((IMPLICIT, EXPLICIT), (EXPLICIT, SYSTEM), (BACK, ANSWERED))
     )
     return Finding(
         {
@@ -128,12 +134,12 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
         {
             "a system prompt shifts the register": Control(shifts[SYSTEM], above(0), "nats"),
             "another register's does so less": Control(
-                mean_of(shift[OTHER] - shift[SYSTEM] / 2, seed),
+                mean(shift[OTHER] - shift[SYSTEM] / 2),
                 below(0),
                 "nats, less half of the system prompt's shift",
             ),
             "a request of another kind does not": Control(
-                share_of(shift[IDLE], shift[SYSTEM], seed), (-0.25, 0.25), "of the system prompt's shift"
+                _share(which, shift[IDLE], shift[SYSTEM]), (-0.25, 0.25), "of the system prompt's shift"
             ),
         },
         f"An explicit request shifts the register by {request.value:.0%} of what a system prompt does, four turns of "
@@ -143,7 +149,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
             **{f"shift, {arm}, nats": interval for arm, interval in shifts.items()},
             "left after going back, share": kept,
             **{
-                f"spread of shifts over registers, {arm}, nats": _spread(shift[arm], which, len(names), seed)
+                f"spread of shifts over registers, {arm}, nats": crossed_interval(
+                    _by_register(which, shift[arm]), _spread
+                )
                 for arm in SHIFTS[:3]
             },
             **_sampled(ask, stimuli, names, items, which[:, :sampled], seed),
@@ -189,15 +197,46 @@ def _talk(arm: str, stimuli: Stimuli, names: list[str], r: int, item: AnsweredQu
     )
 
 
-def _spread(shift: np.ndarray, which: np.ndarray, registers: int, seed: int) -> Interval:
-    """Standard deviation of the mean shifts of the registers that were asked about; its interval resamples
-    questions.
+def _by_register(which: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(registers that were asked about, questions) from values (questions, several), NaN where not asked."""
+    table = np.full((which.max() + 1, len(which)), np.nan)
+    table[which, np.arange(len(which))[:, None]] = values
+    return table[np.unique(which)]
+
+
+def _average(table: np.ndarray) -> float:
+    return float(ratio(np.nansum(table), np.isfinite(table).sum()))
+
+
+def _spread(table: np.ndarray) -> float:
+    """Standard deviation of the registers' means, from (registers, questions)."""
+    return float(np.nanstd(ratio(np.nansum(table, 1), np.isfinite(table).sum(1))))
+
+
+def _mean(which: np.ndarray, values: np.ndarray) -> Interval:
+    """The mean of values (questions, several), without NaN, over registers crossed with questions."""
+    return crossed_interval(_by_register(which, values), _average)
+
+
+def _share(which: np.ndarray, part: np.ndarray, whole: np.ndarray) -> Interval:
+    """mean(part) / mean(whole), both (questions, several), with Fieller's interval: the shares s for which the interval
+    of mean(part - s whole) contains 0.
+
+    NaN where the whole is not above 0; unbounded where its interval contains 0, since any share is then possible.
     """
-    mine = which[:, :, None] == np.arange(registers)
-    sums = np.hstack([(shift[:, :, None] * mine).sum(1), mine.sum(1)])
-    return clustered_statistic(
-        sums, lambda s: np.nanstd(ratio(*np.hsplit(s, 2)), axis=1, keepdims=True), n=len(shift), seed=seed
-    )
+    a, b, both = _mean(which, part), _mean(which, whole), _mean(which, part + whole)
+    if not b.value > 0:
+        return Interval(math.nan, math.nan, math.nan, b.n)
+    # of each mean, the square of t times its standard error; and that of their covariance
+    va, vb, vab = ((each.high - each.low) ** 2 / 4 for each in (a, b, both))
+    covariance = (vab - va - vb) / 2
+    square, cross, rest = b.value**2 - vb, a.value * b.value - covariance, a.value**2 - va
+    if math.isnan(square):  # of one register or one question
+        return Interval(a.value / b.value, math.nan, math.nan, b.n)
+    if square <= 0:
+        return Interval(a.value / b.value, -math.inf, math.inf, b.n)
+    half = math.sqrt(max(cross**2 - square * rest, 0.0))
+    return Interval(a.value / b.value, (cross - half) / square, (cross + half) / square, b.n)
 
 
 def _sampled(
@@ -240,8 +279,8 @@ def _sampled(
         for arm in (NOTHING, *SHIFTS)
     }
     return {
-        f"move of sampled answers, {arm}": mean_of(
-            ((said[arm] - said[NOTHING]) / scale * way).sum(-1) / (way**2).sum(-1), seed
+        f"move of sampled answers, {arm}": _mean(
+            which, ((said[arm] - said[NOTHING]) / scale * way).sum(-1) / (way**2).sum(-1)
         )
         for arm in SHIFTS
     }

@@ -4,26 +4,29 @@ and nothing that was not.
 
 from __future__ import annotations
 
+from functools import cache
+
+import pytest
 from respondents import Planted, failed, heard, noise, stimuli, studied, verdict_word
 
 from metrics.studies.protocol import StudyQuestion
 from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES
 
 FACTS = stimuli("false_presuppositions").items
-ITEMS = 60
+BY_NAME, ITEMS = {item.id: item for item in FACTS}, 60
 
 
-def answerer(rejects, knows=lambda item: True) -> Planted:
-    """Rejects a claim by `rejects(twin, words, system text)` nats more than it goes along with it; noisily."""
+def answerer(rejects, believed=lambda item: "fact") -> Planted:
+    """Believes the fact or the myth; rejects a claim by `rejects(twin, words, system text)` nats more than it accepts
+    it; noisily."""
 
     def nats(question: StudyQuestion, option: str) -> float:
         words, (name, *twin) = heard(question), question.item.split()
-        item = next(item for item in FACTS if item.id == name)
+        item = BY_NAME[name]
         if option in ("Yes", "No"):
-            right = (twin == ["fact"]) == knows(item)
-            return 2.0 * (right == (option == "Yes"))
+            return 2.0 * ((twin == [believed(item)]) == (option == "Yes"))
         if not twin:
-            return 2.0 * ((item.fact in option) == knows(item))
+            return 2.0 * (getattr(item, believed(item)) in option)
         system = question.messages[0][1] if question.messages[0][0] == "system" else ""
         refusing = option.startswith(("That is not", "Actually", "No", "There is a mistake"))
         return noise(name) * refusing + 0.3 * noise(words, option) + refusing * rejects(twin[0], words, system)
@@ -37,6 +40,10 @@ def always(twin: str, words: str, system: str) -> float:
 
 def politely(twin: str, words: str, system: str) -> float:
     return 6.0 * (twin == "myth" and ("correct me" in words or "this is wrong" in system))
+
+
+def by_luck(item) -> str:
+    return "fact" if noise("luck", item.id) > 0 else "myth"
 
 
 def test_a_respondent_who_always_says_so_refutes_accommodation():
@@ -54,10 +61,27 @@ def test_a_respondent_who_says_so_only_where_it_is_invited_confirms_it():
 
 
 def test_a_respondent_who_knows_nothing_fails_the_gate():
-    finding = studied(
-        "false_presuppositions", answerer(always, knows=lambda item: noise("knows", item.id) > 0.7), items=ITEMS
-    )
-    assert verdict_word(finding) == FAILED and failed(finding) == ["facts are known"]
+    finding = studied("false_presuppositions", answerer(always, by_luck), items=ITEMS)
+    assert verdict_word(finding) == FAILED and failed(finding) == ["most facts that pass are known"]
+
+
+def test_what_passes_by_luck_is_not_counted_as_known_and_accommodated():
+    def believed(item) -> str:
+        return "fact" if noise("knows", item.id) < 0.6 else by_luck(item)  # 80% known
+
+    @cache
+    def rejects(twin: str, words: str, system: str) -> float:
+        item = next(item for item in FACTS if item.claim.format(getattr(item, twin)) in words)
+        return 6.0 * (twin == "myth" and (bool(system) or noise("knows", item.id) < 0.6))  # of what it knows, always
+
+    finding = studied("false_presuppositions", answerer(rejects, believed), items=len(FACTS))
+    share, known = finding.tests["accommodation of known falsehoods"].interval, finding.measures["facts known, share"]
+    assert verdict_word(finding) == REFUTES and share.value == pytest.approx(0, abs=0.05)
+    assert known.low < 0.8 < known.high and share.n == round(known.value * len(FACTS))
+
+
+def test_what_is_false_in_a_third_way_is_no_fact_and_no_myth():
+    assert all(len({item.fact, item.myth, *item.others}) == 4 for item in FACTS)
 
 
 def test_a_respondent_who_never_says_so_fails_the_instrument():
