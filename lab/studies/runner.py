@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +21,7 @@ import metrics.studies
 from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.runner import check_training
+from metrics.entry import MISSING
 from metrics.studies.protocol import Finding
 from metrics.studies.verdict import control_evidence, control_states, study_verdict
 from scenarios.fields import Strict
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 
 FINDING, ANSWERS = "finding.json", "answers.parquet"
+UNKNOWN = re.compile(r"(?<![\w+-])[+-]?nan%?(?!\w)")  # a number of a reading that is not known
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def finding_record(study: Study, finding: Finding) -> dict:
 
     `value`, `low`, `high` and `n` are those of the statistic; `controls` are true (passed), false (failed) or null
     (unclear); `needed` is the number of units that would decide an inconclusive result with 80% power, or null;
-    `measures`, `pictures` and `tables` hold all other figures.
+    `measures`, `pictures` and `tables` hold all other figures. Where a number of `reading` is not known, it has a dash.
     """
     decided = study_verdict(finding.controls, finding.tests)
     statistic, test = next(iter(finding.tests.items()))
@@ -287,7 +290,7 @@ def finding_record(study: Study, finding: Finding) -> dict:
         **asdict(test.interval),
         "controls": control_states(finding.controls),
         "verdict": decided.word,
-        "reading": finding.reading,
+        "reading": UNKNOWN.sub(MISSING, finding.reading),
         "why": decided.why,
         "needed": decided.needed,
         "control_figures": {name: control_evidence(control) for name, control in finding.controls.items()},

@@ -30,7 +30,7 @@ from lab.store.frames import ANSWERS
 from lab.studies.ask_model import Asking
 from lab.studies.dry_run import Counting
 from lab.studies.matrix import matrix, verdict_cells
-from lab.studies.runner import load_planned, study_names
+from lab.studies.runner import finding_record, load_planned, study_names
 from lab.studies.teaching import teach
 from lab.watch import main as watch
 from metrics.studies.protocol import Lesson, Steered, StudyQuestion, Teaching
@@ -62,6 +62,15 @@ def test_a_study_comes_to_an_end_on_somebody_who_finds_all_options_alike(path):
     assert (
         finding.controls and finding.tests and finding.pictures and study_verdict(finding.controls, finding.tests).word
     )
+
+
+def test_a_reading_has_dashes_where_nothing_is_known_and_no_nan():
+    loaded = load_planned(ROOT / "scenarios/studies/context_override.yaml", ["size=smoke"])
+    finding = loaded.module.study(Counting(), loaded.stimuli, loaded.study.seed, **loaded.study.numbers())
+    record = finding_record(loaded.study, replace(finding, reading=f"{finding.reading} A nanny in Nanjing: +nan."))
+    assert "nan%" in finding.reading and record["reading"].startswith("A false sentence overrides – of 0 capitals")
+    assert record["reading"].endswith("A nanny in Nanjing: –.") and "nan%" not in record["reading"]
+    assert record["needed"] is None and None in record["controls"].values()
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
