@@ -88,7 +88,8 @@ def _print_comparison(comparison: ForkComparison, path: Path) -> None:
     from rich.text import Text
 
     from lab.reports import fork_comparison
-    from lab.reports.comparison_tables import FEW, PIPED_WIDTH, TOO_FEW
+    from lab.reports.comparison_tables import PIPED_WIDTH, TOO_FEW
+    from lab.reports.headline import FEW
     from scenarios.messages import clean
 
     console = Console(markup=False, highlight=False)

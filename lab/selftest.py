@@ -1,12 +1,10 @@
 """Test whether the judges and measures detect planted drift: `python -m lab.selftest [--judge NAME ...] [--size
-smoke|default]`. (With `--judges`: how far to trust each judge, on lines with labels. See
-`lab.selftests.judge_figures`. With `--kill N`: test whether a killed run loses anything. See
-`lab.selftests.kill_and_resume`.)
+smoke|default]`. (Instead, `--judges`: how far to trust each judge, see `lab.selftests.judge_figures`; `--coverage`:
+intervals, marks and verdicts by simulation, see `lab.selftests.coverage`; `--kill N`: whether a killed run loses
+anything, see `lab.selftests.kill_and_resume`.)
 
-Known faults are planted in clean dialogues at known turns and doses (`metrics.validation.planted`). Reported for each
-judge and kind of drift: how well p_inconsistent separates planted lines from the others, after how many turns the first
-planted line is detected, and the rate of false alarms. For each measure and tripwire: its value at each dose, and
-whether it moves in the expected direction. For retrieval: the share of planted contradictions among the pairs it keeps.
+Known faults are planted in clean dialogues at known turns and doses (`metrics.validation.planted`), and each judge,
+measure, tripwire and retrieval is tested on whether it shows them.
 
 The test fails (exit code 1) where a judge does not rank the faults that its entry claims above other lines, where a
 measure or tripwire moves against its direction (`MOVES`, `WIRES`), and where neither the ledger nor the NLI judge, if
@@ -29,6 +27,7 @@ EXAMPLES = """examples:
   python -m lab.selftest --judge ledger --judge nli --size smoke --json selftest.json
   python -m lab.selftest --judges
   python -m lab.selftest --judges labelled.jsonl --judge likelihood --plot reliability.png
+  python -m lab.selftest --coverage
   python -m lab.selftest --kill 20
   python -m lab.selftest --kill 5 scenarios/training/quick.yaml max_steps=2
 """
@@ -65,27 +64,26 @@ def parser() -> Parser:
         metavar="NAME",
         help=f"judge to test; repeat the option for several: {', '.join(names)} (default: {', '.join(ASKED)})",
     )
-    out.add_argument(
-        "--size", choices=tuple(SIZES), help="number and length of the dialogues with planted drift (default: default)"
-    )
+    out.add_argument("--size", choices=tuple(SIZES), help="how much is played or simulated (default: default)")
     out.add_argument("--personas", default=str(PERSONAS), help="persona file (default: the townsfolk)")
     out.add_argument("--seed", type=int, default=7, help="seed of all draws (default: 7)")
     out.add_argument("--device", default="auto", help="device of the models (default: auto)")
     out.add_argument("--json", metavar="FILE", help="also write all results as JSON")
     out.add_argument("--judges", action="store_true", help="instead: how far to trust each judge, on lines with labels")
     out.add_argument("--plot", metavar="FILE.png", help="with --judges: draw the reliability of the judges")
+    out.add_argument("--coverage", action="store_true", help="instead: how often intervals and verdicts are right")
     out.add_argument(
         "--kill",
         type=int,
         metavar="N",
-        help="instead: kill a run or a training at N random moments, resume it, and check that nothing is lost or "
-        "done twice",
+        help="instead: kill a run or a training at N random moments and resume it; nothing may be lost or done twice",
     )
     out.add_argument("--address", default="none", help="with --kill: as for lab.run (default: none)")
     return out
 
 
 def _selftest(args: argparse.Namespace) -> int:
+    from lab.selftests.coverage import coverage_and_report
     from lab.selftests.judges import compare_judges, with_judges
     from lab.selftests.kill_and_resume import kill_and_report
     from lab.selftests.tables import text
@@ -94,6 +92,8 @@ def _selftest(args: argparse.Namespace) -> int:
         raise ValueError(f"--size is {args.size}, of the dialogues with planted drift; expected no --judges or --kill")
     if args.kill is not None:
         return kill_and_report(args.file, args.overrides, args.kill, args.seed, args.address)
+    if args.coverage:
+        return coverage_and_report(args.size or "default", args.seed, args.json)
     if args.plot and not args.judges:
         raise ValueError(f"--plot is {args.plot}; expected --judges beside it")
     names = list(dict.fromkeys(args.judge or ASKED))

@@ -18,7 +18,7 @@ import polars as pl
 
 from metrics import P_VALUE, metric_row, metrics_frame, stacked
 from metrics.reductions import Resampling, by_level, for_group, interval_row, of_metric, units
-from metrics.stats.bootstrap import Interval, clustered_rows, clustered_slope, ratio
+from metrics.stats.intervals import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
 
 DRIFT, SLOPE, CORRELATION = "activation_drift", "activation_drift_slope", "activation_correlation"

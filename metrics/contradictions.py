@@ -31,7 +31,7 @@ from metrics import NAN, metrics_frame, stacked
 from metrics.conflicts import DOUBT, PERSONA, marks_of_lines
 from metrics.judges import LINES
 from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
-from metrics.stats.bootstrap import Interval, clustered_mean
+from metrics.stats.intervals import Interval, clustered_mean
 from metrics.stats.shares import share_of_counts
 
 Key = tuple[int, int, str, str, str]  # conversation, turn, metric, judge, against

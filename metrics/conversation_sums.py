@@ -18,8 +18,8 @@ from metrics.catalogue import CONSISTENCIES
 from metrics.contradictions import PER_CONVERSATION
 from metrics.drift import GLOBAL, longest, near_pairs, of_thirds
 from metrics.reductions import groups, of_metric
-from metrics.stats.bootstrap import ratio, slope_statistic, slope_sums
 from metrics.stats.differences import Statistic
+from metrics.stats.intervals import ratio, slope_statistic, slope_sums
 from scenarios.records import SEATS
 
 Key = tuple[str, str | None, str]  # metric, judge, seat

@@ -19,7 +19,7 @@ import polars as pl
 
 from metrics import P_VALUE, metric_row, metrics_frame, stacked
 from metrics.reductions import Resampling, by_level, groups, interval_row, of_metric, units
-from metrics.stats.bootstrap import clustered_slope
+from metrics.stats.intervals import clustered_slope
 
 GLOBAL = {"global_drift": "prompt_to_line", "qa_drift": "qa"}  # the name of a drift over the dialogue -> its judgements
 

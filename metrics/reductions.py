@@ -2,7 +2,7 @@
 
 Every consistency is the same reduction of the rows of another metric: 1 - share of scored rows whose verdict is True,
 in [0, 1]; 1 means that nothing contradicts. Unscored rows are in no mean; `n` counts the scored ones. Intervals of
-shares are those of `metrics.stats.shares`, of other means those of `metrics.stats.bootstrap`.
+shares are those of `metrics.stats.shares`, of other means those of `metrics.stats.intervals`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from metrics import METRICS_SCHEMA, NAN, UNSCORED, metric_row, metrics_frame, stacked
-from metrics.stats.bootstrap import Interval, clustered_mean, clustered_means
+from metrics.stats.intervals import Interval, clustered_mean, clustered_means
 from metrics.stats.shares import clustered_share, clustered_shares
 from scenarios.records import SEATS, derive_seed
 

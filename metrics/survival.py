@@ -21,7 +21,8 @@ import polars as pl
 
 from metrics import metrics_frame
 from metrics.reductions import groups, interval_row, of_metric
-from metrics.stats.bootstrap import Interval, kaplan_meier
+from metrics.stats.intervals import Interval
+from metrics.stats.kaplan_meier import kaplan_meier
 from metrics.stats.shares import share_of_counts
 
 CURVE_SCHEMA = {

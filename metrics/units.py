@@ -40,17 +40,27 @@ def counts(turns: pl.DataFrame, seat: str) -> tuple[int, int]:
     return own["persona"].n_unique(), own["conversation"].n_unique()
 
 
+def fewest(turns: pl.DataFrame) -> int:
+    """The smaller number of units of the seats that speak; 0 without turns."""
+    return min((_units(turns, seat) for seat in SEATS if counts(turns, seat)[1]), default=0)
+
+
 def units_text(turns: pl.DataFrame) -> str:
-    """A sentence that says what the intervals are computed over, for each seat."""
-    parts = []
-    for seat in SEATS:
-        people, conversations = counts(turns, seat)
-        if not conversations:
-            continue
-        if PEOPLE <= people < conversations:
-            parts.append(f"{seat}: {people} people in {conversations} conversations, people are the units")
-        elif people < conversations:
-            parts.append(f"{seat}: {conversations} conversations of these {people} people are the units")
-        else:
-            parts.append(f"{seat}: {conversations} conversations, each of another person, are the units")
-    return "; ".join(parts)
+    """A sentence that says what the units of intervals are; "" without turns."""
+    texts = {seat: _text(turns, seat) for seat in SEATS if counts(turns, seat)[1]}
+    if len(set(texts.values())) == 1:
+        return f"The units of all intervals are {next(iter(texts.values()))}."
+    whose = " and ".join(f"{text} for the {seat}" for seat, text in texts.items())
+    return f"The units of intervals are {whose}." if texts else ""
+
+
+def _units(turns: pl.DataFrame, seat: str) -> int:
+    return counts(turns, seat)[0 if seats_by_people(turns, seat) else 1]
+
+
+def _text(turns: pl.DataFrame, seat: str) -> str:
+    people, conversations = counts(turns, seat)
+    said = f"{conversations} conversation{'s' * (conversations != 1)}"
+    if seats_by_people(turns, seat):
+        return f"{people} people, who sit in {said}"
+    return said if people == conversations else f"{said} of {people} p{'eople' if people > 1 else 'erson'} alone"

@@ -14,7 +14,7 @@ import pytest
 from commands import ROOT
 
 from lab.progress.training import SHOWN
-from lab.reports.comparison_tables import TOO_FEW
+from lab.reports.headline import FEW_UNITS
 from lab.studies.runner import study_names
 from metrics.catalogue import TITLES
 from scenarios.jobs.study import study_named
@@ -97,8 +97,11 @@ def test_the_readme_s_table_is_part_of_the_page_on_metrics():
 
 
 def test_the_printed_caution_on_few_conversations_has_the_figures_of_the_page():
-    [figures] = re.findall(r"covers (\d+)% at 4 conversations and (\d+)% at 10", PAGES["docs/statistics.md"])
-    assert re.findall(r"(\d+)%(?: of cases)? with (?:4|10)\b", TOO_FEW) == list(figures)
+    [cells] = re.findall(r"\| drift of \.01 a line \| (.+) \|", PAGES["docs/statistics.md"])
+    shares = [float(cell) for cell in cells.split(" | ")]
+    words = {"one of five": 0.2, "half": 0.5, "nine of ten": 0.9}
+    assert [word for word in words if word in FEW_UNITS] == list(words)
+    assert shares == pytest.approx(list(words.values()), abs=0.08)
 
 
 def test_pictures_of_the_terminal_have_the_labels_that_it_shows_now():

@@ -18,7 +18,7 @@ from lab.live.dialogue_panels import BAD, COLOURS, RETURN, conflict_sentence
 from lab.live.run_screen import can_draw, duration, elsewhere, render
 from lab.progress.run import LineMark, State, apply, expected_lines, seconds_left, tokens_per_second
 from lab.reports.conflict_text import contradicting_lines_text
-from lab.reports.headline import HeadlineRow, headline
+from lab.reports.headline import HeadlineRow, caution, headline
 from lab.reports.validity_text import NOT_VALID, validity_sentences
 from metrics.entry import MISSING
 from scenarios.messages import clean
@@ -190,10 +190,10 @@ def conclude(console: Console, table: RenderableType, path: object, notes: Itera
 def run_summary(frames: Mapping[str, pl.DataFrame], manifest: Mapping | None = None) -> Table:
     """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
 
-    A drift whose interval lies above 0 is red, and its cell ends with ▲. What a judge measured that is not valid in
-    these personas, as the manifest says, is grey.
+    A drift is red, and its cell ends with ▲, as in `lab.reports.headline`. What a judge measured that is not valid in
+    these personas, as the manifest says, is grey. The caption says what the intervals are computed over.
     """
-    table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Results", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.add_column("measure")
     table.add_column("judge", style="dim")
     for seat in SEATS:
@@ -211,6 +211,8 @@ def run_summary(frames: Mapping[str, pl.DataFrame], manifest: Mapping | None = N
         table.add_row(Text(row.label), Text(row.judge), *cells, end_section=last)
     if not rows:
         table.add_row(Text("nothing was measured"), "", "", "")
+    elif "turns" in frames:
+        table.caption = Text(caution(frames["turns"]))
     return table
 
 

@@ -15,8 +15,8 @@ from lab.live.dialogue_panels import COLOURS
 from lab.live.display import Watch, choose_display
 from lab.live.run_screen import duration
 from lab.progress.training import SHOWN, TrainingProgress, collected_text, is_number, numbers_text, short_number
-from lab.reports.comparison_tables import FEW
 from lab.reports.evaluation_table import evaluation_tables, held_out_groups, tripped
+from lab.reports.headline import FEW
 from scenarios.jobs.training import Recipe
 from scenarios.messages import clean
 
@@ -125,7 +125,9 @@ def training_summary(table: pl.DataFrame, stopped: str = "") -> RenderableType:
             shown.append(out)
     shown += [line for _, _, part in held_out_groups(table) for line in _tripped(part)]
     if few := table.filter(pl.col("people") < FEW)["people"].max():
-        shown.append(Text(f"Intervals resample {few} people or fewer, which makes them too narrow.", style="dim"))
+        shown.append(
+            Text(f"The units of intervals are {few} people or fewer: only large differences are seen.", style="dim")
+        )
     if stopped:
         shown.append(Text(clean(stopped), style="bold red"))
     return Group(*shown)

@@ -200,7 +200,7 @@ def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int],
     """
     from metrics.reductions import groups, of_metric
     from metrics.stats import differences
-    from metrics.stats.bootstrap import kaplan_meier
+    from metrics.stats.kaplan_meier import kaplan_meier
     from metrics.survival import subjects
 
     subjects_of = []

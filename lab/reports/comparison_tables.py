@@ -8,6 +8,7 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.reports.headline import FEW
 from lab.reports.markdown import escape, table
 from metrics import UNSCORED
 from metrics.catalogue import metric_figures, unscored_label
@@ -32,16 +33,12 @@ LIVES_HEADER = (
     "log-rank p",
 )
 PIPED_WIDTH = 160  # characters of the table if the output is no terminal
-FEW = 20  # conversations, below which a bootstrap's intervals are clearly too narrow
 NOTE = (
-    "`n` counts {n}. Intervals ({confidence:.0%}) resample conversations. A difference is bold where its interval "
-    "excludes 0; by chance alone, one in {chance} would. `detectable` is the smallest true difference that a "
-    "comparison with as many conversations and the same spread would detect with 80% power at p < .05."
+    "`n` counts {n}. Intervals ({confidence:.0%}) are over conversations, by Student's t. A difference is bold where "
+    "its interval excludes 0; by chance alone, one in {chance} would. `detectable` is the smallest true difference "
+    "that a comparison with as many conversations and the same spread would detect with 80% power at p < .05."
 )
-TOO_FEW = (
-    "With so few conversations the intervals are too narrow: a 95% interval covers the true value in about 80% of "
-    "cases with 4 conversations, 90% with 10, 93% with 20."
-)
+TOO_FEW = "With so few conversations only large differences are seen."
 POWER = (
     "In plain words: 8 of 10 such comparisons would detect a true difference of {detectable} in {what}. Most would "
     "miss a smaller difference, so a result without a difference does not show that there is none."

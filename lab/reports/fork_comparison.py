@@ -103,7 +103,7 @@ def compare_branches(
 
     Intervals of counts resample branches; those of shares take a branch as a cluster.
     """
-    from metrics.stats.bootstrap import clustered_mean
+    from metrics.stats.intervals import clustered_mean
     from metrics.stats.shares import clustered_share
 
     how = {"confidence": confidence, "resamples": resamples}

@@ -17,6 +17,18 @@ from metrics.entry import MISSING, Figure, estimate_text
 from metrics.judges import NO_FACTS
 from scenarios.records import SEATS
 
+FEW = 20  # units, below which only large drifts are seen
+FEW_UNITS = (
+    "They are few: a drift of .01 a line is marked in about one of five runs of 6 conversations, in half of those of "
+    "12 and in nine of ten of those of 24."
+)
+CELLS = (
+    "Each cell is value [low, high] n. ▲ marks a drift above 0 whose p, after Holm over all drifts of the table, is "
+    "below .05 (of tables without drift at most one in 20 has a mark), or a tripwire past its bound. ⚠ marks a "
+    "consistency whose speaker trips a wire: it may be high because the speaker says little, repeats itself or recites "
+    "its card."
+)
+
 
 @dataclass(frozen=True)
 class HeadlineRow:
@@ -63,6 +75,13 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame, manifest: Mapping 
         for name, judge in keys
     ]
     return [*_without_facts(table, keys, judgements), *unscored_rows(judgements)]
+
+
+def caution(turns: pl.DataFrame) -> str:
+    """What the intervals of a run are computed over, and that this is little, where it is; "" without turns."""
+    from metrics.units import fewest, units_text
+
+    return f"{units_text(turns)} {FEW_UNITS}" if 0 < fewest(turns) < FEW else units_text(turns)
 
 
 def _drifting(over_run: pl.DataFrame, keys: Set[tuple[str, str]]) -> set[tuple[str, str, str]]:

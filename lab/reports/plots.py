@@ -13,7 +13,7 @@ import polars as pl
 from lab.reports.plot_kit import COLOURS, SIDES, STYLES, draw_curve, empty_figure, plain, save
 from metrics.by_node import drift_by_node
 from metrics.catalogue import CONSISTENCIES, TITLES
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from scenarios.records import SEATS
 
 if TYPE_CHECKING:

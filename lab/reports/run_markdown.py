@@ -11,7 +11,7 @@ import polars as pl
 from lab.reports import fork_comparison, validity_text
 from lab.reports.conflict_text import NO_CONFLICT, against, counts
 from lab.reports.evaluation_table import evaluation_tables
-from lab.reports.headline import HeadlineRow, headline
+from lab.reports.headline import CELLS, HeadlineRow, caution, headline
 from lab.reports.markdown import QUOTE, escape, quote, table, title
 from lab.reports.sides import manifest_rows, token_rows
 from metrics.by_node import coverage, drift_by_node
@@ -21,11 +21,6 @@ from scenarios.records import SEATS
 
 EXAMPLES = 20  # contradicting lines quoted
 KEPT = "All other figures of this report also count the lines that every branch kept from the original."
-NOTE = (
-    "Each cell is `value [low, high] n`; intervals are between conversations. ▲ marks a drift whose interval lies "
-    "above 0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because "
-    "the speaker says little, repeats itself or recites its card."
-)
 
 
 def run_markdown(
@@ -136,7 +131,14 @@ def _results(frames: Mapping[str, pl.DataFrame], manifest: Mapping, plots: Seque
     ]
     images = "\n\n".join(f"![{Path(plot).stem.replace('_', ' ')}](plots/{plot})" for plot in plots)
     return "\n\n".join(
-        part for part in ("## Results", table(["measure", "judge", *SEATS], cells), NOTE, images) if part
+        part
+        for part in (
+            "## Results",
+            table(["measure", "judge", *SEATS], cells),
+            f"{CELLS} {escape(caution(frames['turns']))}".strip(),
+            images,
+        )
+        if part
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lab.reports import fork_comparison, validity_text
 from lab.reports.conflict_text import NO_CONFLICT, against, counts
 from lab.reports.evaluation_table import evaluation_tables
-from lab.reports.headline import HeadlineRow, headline
+from lab.reports.headline import CELLS, HeadlineRow, caution, headline
 from lab.reports.html import Cell, Section, Table, TableRow, sheet
 from lab.reports.sides import Side, manifest_rows, token_rows
 from lab.reports.transcript_reader import as_script, packed
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
 
 
-CELLS = (
-    "Each cell is value [low, high] n; intervals are between conversations. ▲ marks a drift whose interval lies above "
-    "0, or a tripwire past its bound. ⚠ marks a consistency whose speaker trips a wire: it may be high because the "
-    "speaker says little, repeats itself or recites its card."
-)
 LISTED = 50  # contradicting lines in the table
 QUOTED = 140  # characters of a line there
 
@@ -122,7 +117,7 @@ def _results(sides: Sequence[Side]) -> Section | None:
         "Results",
         [Table(header, rows)] if rows else [],
         texts=[] if rows else ["No metrics were computed."],
-        notes=[CELLS] if rows else [],
+        notes=[CELLS, *dict.fromkeys(caution(side.frames["turns"]) for side in sides)] if rows else [],
     )
 
 

@@ -17,8 +17,8 @@ from lab.store.frames import METRICS
 from lab.store.run_store import SWEEP, read_manifest
 from metrics.catalogue import metric_figures
 from metrics.contradictions import PER_CONVERSATION
-from metrics.stats.bootstrap import Interval
 from metrics.stats.effects import coded, interaction, response
+from metrics.stats.intervals import Interval
 from scenarios.jobs.sweep import Sweep
 from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml, validate

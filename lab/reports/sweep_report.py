@@ -11,7 +11,7 @@ from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by
 from lab.store.atomic_write import replace
 from metrics.catalogue import CONSISTENCIES, TITLES, metric_figures
 from metrics.entry import MISSING, estimate_text
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 
 NOTE = (
     "Each cell is value [low, high] n: the mean over all trials with that value of the axis. Intervals resample "

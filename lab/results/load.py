@@ -224,8 +224,16 @@ class Run:
         )
         return (
             f"<div><b>{html.escape(self._summary())}</b><br><code>{html.escape(str(self.path))}</code><table><thead><tr><th>frame</th>"
-            f"<th>rows</th><th>columns</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            f"<th>rows</th><th>columns</th></tr></thead><tbody>{rows}</tbody></table>{self._caution()}</div>"
         )
+
+    def _caution(self) -> str:
+        """What the intervals of a run are computed over, as HTML."""
+        from lab.reports.headline import caution
+
+        if not {"turns", "metrics"} <= self.frames.keys():
+            return ""
+        return f"<p>{html.escape(caution(self.turns))}</p>"
 
     def _summary(self) -> str:
         """Kind, name, status and counts, as text."""

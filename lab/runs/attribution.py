@@ -209,7 +209,8 @@ def print_attribution(rows: Sequence[dict], turn: int, path: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lab.reports.comparison_tables import FEW, PIPED_WIDTH, TOO_FEW
+    from lab.reports.comparison_tables import PIPED_WIDTH, TOO_FEW
+    from lab.reports.headline import FEW
 
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:

@@ -28,7 +28,7 @@ from scenarios.records import Persona, derive_seed
 
 if TYPE_CHECKING:
     from metrics.judges import Judge, Pair
-    from metrics.stats.bootstrap import Interval
+    from metrics.stats.intervals import Interval
 
 HERE = Path(__file__).parent
 PEOPLE, SENTENCES = HERE / "free_text_personas.jsonl", HERE / "townsfolk_sentences.jsonl"
@@ -114,7 +114,7 @@ def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float, resa
     """The judge's figures on these lines, with intervals over clusters."""
     import numpy as np
 
-    from metrics.stats.bootstrap import clustered_rows
+    from metrics.stats.intervals import clustered_rows
     from metrics.stats.shares import clustered_share
     from metrics.validation.calibration import auroc, calibration, reliability_bins, threshold_at
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from metrics.judges import Judge, Pair
-    from metrics.stats.bootstrap import Interval
+    from metrics.stats.intervals import Interval
     from metrics.validation.planted import PlantedDialogue
     from scenarios.records import Judgement, Persona
 
@@ -212,7 +212,7 @@ def _accused(rows: list[Judgement], how: dict) -> Interval:
 
 
 def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> Detection:
-    from metrics.stats.bootstrap import clustered_mean
+    from metrics.stats.intervals import clustered_mean
     from metrics.validation.calibration import calibration
     from metrics.validation.planted import WORDINGS
 

@@ -8,7 +8,7 @@ from math import isfinite
 from lab.selftests.judge_figures import JudgeFigures
 from lab.selftests.planted_drift import BARS, BLIND, FACTS, MUST_PASS, UNMEASURED, Result
 from metrics.entry import estimate_text, share_format
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.validation.planted import DOSES
 from metrics.validation.validity import FALSE_ALARMS
 

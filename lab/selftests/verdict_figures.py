@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metrics.stats.bootstrap import Interval, clustered_means
+from metrics.stats.intervals import Interval, clustered_means
 from metrics.stats.shares import clustered_shares
 from metrics.studies.protocol import Range, Test, above, below
 from metrics.studies.verdict import CONFIRMS, REFUTES, verdict_word

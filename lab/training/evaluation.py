@@ -32,7 +32,7 @@ from metrics.catalogue import CONSISTENCIES
 from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
 from metrics.measure import measure_run
-from metrics.stats.bootstrap import Interval, clustered_statistic, complement, ratio
+from metrics.stats.intervals import Interval, clustered_statistic, complement, ratio
 from metrics.stats.shares import share_of_counts
 from metrics.tripwires import SHARES, TRIPWIRES
 from scenarios import personas as people

@@ -18,7 +18,7 @@ from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.entry import MISSING, estimate_text
 from metrics.reductions import Resampling, groups, of_metric
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.stats.prediction_powered import prediction_powered_mean
 from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import calibration, reliability_bins

@@ -1,1 +1,1 @@
-"""Intervals and tests: the bootstrap, differences between runs, effects of factors."""
+"""Intervals and tests: the jackknife over conversations, differences between runs, effects of factors."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from metrics.stats.bootstrap import SAME, Interval, clustered_statistic, ratio
+from metrics.stats.intervals import SAME, Interval, clustered_statistic, ratio
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # (R, K) sums over conversations -> (R, 1)
 ALPHA, POWER = 0.05, 0.8

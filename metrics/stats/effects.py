@@ -13,7 +13,7 @@ from math import log
 
 import numpy as np
 
-from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
+from metrics.stats.intervals import Interval, clustered_statistic, ratio
 
 LEAST_DETERMINANT = 1e-9  # of moments of codes in [0, 1]; 1/256 where four corners are filled alike
 

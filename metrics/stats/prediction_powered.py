@@ -22,7 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from metrics.stats.bootstrap import Interval, checked_rows, clustered_statistic, ratio
+from metrics.stats.intervals import Interval, checked_rows, clustered_statistic, ratio
 
 SAME = 1e-12  # a variance below it, beside the judge's own, is rounding
 COUNTS = 5  # columns before their products: labels, labelled rows, and the judge's values of these, of all rows; rows

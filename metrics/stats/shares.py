@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from metrics.stats.bootstrap import Interval, checked_rows, ratio
+from metrics.stats.intervals import Interval, checked_rows, ratio
 
 ICC = 0.1  # assumed where few clusters tell; lines of played conversations have 0.03 to 0.09
 ICC_CLUSTERS = 5  # clusters that the assumption weighs as much as

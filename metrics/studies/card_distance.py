@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from metrics.stats.bootstrap import clustered_slope
+from metrics.stats.intervals import clustered_slope
 from metrics.studies.protocol import (
     Ask,
     Control,

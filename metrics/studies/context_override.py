@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit
 
-from metrics.stats.bootstrap import Interval, clustered_rows
+from metrics.stats.intervals import Interval, clustered_rows
 from metrics.studies.protocol import (
     Ask,
     Control,

@@ -15,7 +15,7 @@ import polars as pl
 
 from metrics.entry import MISSING, estimate_text
 from metrics.reductions import of_metric
-from metrics.stats.bootstrap import Interval, clustered_slope, clustered_statistic, complement, ratio
+from metrics.stats.intervals import Interval, clustered_slope, clustered_statistic, complement, ratio
 from metrics.stats.shares import clustered_share
 from metrics.studies.protocol import Control, PlayedRun, Trained, above, below
 from metrics.tripwires import TRIPWIRES, Bound, fired

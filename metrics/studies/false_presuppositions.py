@@ -25,7 +25,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.stats.shares import share_of_counts
 from metrics.studies.protocol import (
     Ask,

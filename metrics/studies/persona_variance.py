@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from metrics.stats.bootstrap import Interval, crossed_components, crossed_interval
+from metrics.stats.intervals import Interval, crossed_components, crossed_interval
 from metrics.studies.protocol import (
     Ask,
     Control,

@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from metrics.stats.bootstrap import Interval, clustered_statistic, ratio
+from metrics.stats.intervals import Interval, clustered_statistic, ratio
 from metrics.studies.protocol import (
     NEVER,
     Ask,

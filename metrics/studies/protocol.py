@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from metrics.stats.bootstrap import Interval, clustered_mean, clustered_statistic, ratio
+from metrics.stats.intervals import Interval, clustered_mean, clustered_statistic, ratio
 from metrics.stats.shares import share_of_counts
 
 Message = tuple[str, str]  # role ("system", "user", "assistant") and words

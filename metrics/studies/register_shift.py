@@ -10,7 +10,7 @@ as written).
 
 Controls: a system prompt shifts the register, a prompt for another register by less than half as much, and a request of
 another kind not at all. Registers and questions are both samples of what the claim is about, so that intervals are
-over both, crossed (`metrics.stats.bootstrap.crossed_interval`); n counts registers. Shares of shifts are ratios of two
+over both, crossed (`metrics.stats.intervals.crossed_interval`); n counts registers. Shares of shifts are ratios of two
 means, with Fieller's interval (E. C. Fieller, JRSS B 16, 1954). After Sterken and Kirkpatrick, arXiv 2505.22907.
 """
 
@@ -24,7 +24,7 @@ from functools import partial
 import numpy as np
 from pydantic import Field
 
-from metrics.stats.bootstrap import Interval, crossed_interval, ratio
+from metrics.stats.intervals import Interval, crossed_interval, ratio
 from metrics.studies.protocol import (
     Ask,
     Control,

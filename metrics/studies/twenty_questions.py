@@ -17,7 +17,7 @@ from collections import Counter
 
 import numpy as np
 
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.studies.protocol import (
     Ask,
     Control,

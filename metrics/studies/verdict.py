@@ -22,8 +22,8 @@ from functools import cache
 from scipy import stats
 
 from metrics.entry import MISSING, estimate_text
-from metrics.stats.bootstrap import Interval
 from metrics.stats.differences import ALPHA, POWER
+from metrics.stats.intervals import Interval
 from metrics.studies.protocol import NEVER, Control, Range, Test, above, below
 
 CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "no verdict: a control failed"

@@ -8,7 +8,7 @@ import polars as pl
 
 from metrics.catalogue import CONSISTENCIES
 from metrics.reductions import of_metric
-from metrics.stats.bootstrap import clustered_statistic, ratio
+from metrics.stats.intervals import clustered_statistic, ratio
 from metrics.validation.calibration import beyond_chance
 from scenarios.records import derive_seed, seeded_as
 

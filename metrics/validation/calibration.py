@@ -4,7 +4,7 @@
 the judge and to the label. The caller leaves out rows without a label or a judgement. The statistics take weights (R,
 N), the number of times that each row is in each of R resamples, and return (R,), NaN where they are undefined.
 `calibration` returns each with its interval: shares (precision, recall, and those of bins) as in
-`metrics.stats.shares`, the others by leaving out conversations (`metrics.stats.bootstrap`). Where nothing changes
+`metrics.stats.shares`, the others by leaving out conversations (`metrics.stats.intervals`). Where nothing changes
 without any conversation there is no interval (NaN), since nothing is known of the spread.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from metrics.stats.bootstrap import Interval, clustered_rows, ratio
+from metrics.stats.intervals import Interval, clustered_rows, ratio
 from metrics.stats.shares import clustered_share, clustered_shares
 
 BINS = 10
@@ -26,7 +26,7 @@ def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
     """auroc, precision, recall, kappa and ece with their intervals.
 
     n counts all rows, although precision uses only those called contradicting and recall only those labelled so. `how`
-    is that of `metrics.stats.bootstrap`.
+    is that of `metrics.stats.intervals`.
     """
     p, verdict, labels = np.asarray(p, float), np.asarray(verdict, bool), np.asarray(labels, bool)
     if not len(p) == len(verdict) == len(labels) == len(clusters):

@@ -26,7 +26,7 @@ import polars as pl
 from metrics import metrics_frame, stacked
 from metrics.judges import LINES
 from metrics.reductions import interval_row
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.validation.validity import Validity
 
 CORRECTED = "corrected_"  # how the metrics begin

@@ -19,7 +19,7 @@ from math import isnan
 import numpy as np
 
 from metrics.judges import LINES, Judge, scored_by
-from metrics.stats.bootstrap import Interval, clustered_rows
+from metrics.stats.intervals import Interval, clustered_rows
 from metrics.stats.shares import clustered_share, share_of_counts
 from metrics.validation.calibration import auroc, threshold_at
 from metrics.validation.persona_plants import Plant, pairs_of

@@ -10,8 +10,8 @@ import pytest
 from event_streams import row as judged_row
 from scipy import stats
 
-from metrics.stats import bootstrap
-from metrics.stats.bootstrap import clustered_mean, clustered_rows
+from metrics.stats import intervals
+from metrics.stats.intervals import clustered_mean, clustered_rows
 from metrics.validation import calibration
 from metrics.validation.agreement import agreement
 
@@ -103,7 +103,7 @@ def test_interval_by_rows_equals_interval_by_sums(monkeypatch):
         (by_sums.value, by_sums.low, by_sums.high, 90)
     )
     # 11 resamples at a time; pieces of the draw differ, the value does not
-    monkeypatch.setattr(bootstrap, "CELLS", 1000)
+    monkeypatch.setattr(intervals, "CELLS", 1000)
     assert clustered_rows(clusters, mean, seed=5).value == pytest.approx(by_sums.value)
 
 

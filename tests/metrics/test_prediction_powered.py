@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from metrics.stats.bootstrap import clustered_mean
+from metrics.stats.intervals import clustered_mean
 from metrics.stats.prediction_powered import prediction_powered_mean
 
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metrics.stats import bootstrap
-from metrics.stats.bootstrap import (
+from metrics.stats import intervals
+from metrics.stats.intervals import (
     clustered_mean,
     clustered_means,
     clustered_slope,
     clustered_statistic,
     crossed_components,
     crossed_interval,
-    kaplan_meier,
 )
+from metrics.stats.kaplan_meier import kaplan_meier
 
 
 def test_mean_is_over_all_values_and_not_over_clusters_with_an_interval_by_hand():
@@ -79,9 +79,9 @@ def test_pieces_change_nothing(monkeypatch):
     rng = np.random.default_rng(3)
     values, clusters, groups = rng.normal(size=90), rng.integers(9, size=90), rng.integers(10, size=90)
     whole = clustered_means(values, clusters, groups)
-    monkeypatch.setattr(bootstrap, "COLUMNS", 3)
+    monkeypatch.setattr(intervals, "COLUMNS", 3)
     assert clustered_means(values, clusters, groups) == whole
-    monkeypatch.setattr(bootstrap, "CELLS", 50)
+    monkeypatch.setattr(intervals, "CELLS", 50)
     pieced = clustered_means(values, clusters, groups)
     assert all(math.isfinite(pieced[key].low) and pieced[key].value == whole[key].value for key in whole)
 

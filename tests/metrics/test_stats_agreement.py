@@ -19,7 +19,8 @@ from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 from statsmodels.stats.proportion import proportion_confint
 
 from metrics.stats import differences, effects, prediction_powered
-from metrics.stats.bootstrap import clustered_slope, kaplan_meier, ratio
+from metrics.stats.intervals import clustered_slope, ratio
+from metrics.stats.kaplan_meier import kaplan_meier
 from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import auroc, calibration, expected_calibration_error, kappa, reliability_bins
 

@@ -12,7 +12,7 @@ import pytest
 from metrics.judges import Pair, judgement
 from metrics.judges.ledger import Ledger, contradicts_fact, slots_of
 from metrics.judges.text.claims import claims
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.validation import rewording
 from metrics.validation.correction import corrected
 from metrics.validation.judge_validation import validities

@@ -27,7 +27,7 @@ from lab.selftests.planted_drift import (
 )
 from lab.selftests.tables import text
 from metrics.judges.ledger import Ledger
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.validation.planted import KINDS
 from scenarios.personas import load_personas
 

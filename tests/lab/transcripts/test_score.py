@@ -20,7 +20,7 @@ from lab.transcripts.reading import read_transcripts
 from lab.transcripts.scoring import read_task
 from metrics.judges import judgement
 from metrics.judges.entry import JudgeEntry
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 
 GRACE, LEO = "You are Grace. You are a carpenter.", "You are Leo. You are shy."
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.studies.protocol import (
     OptionScores,
     Test,

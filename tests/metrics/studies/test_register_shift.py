@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from respondents import Planted, failed, noise, stimuli, studied, verdict_word
 
-from metrics.stats.bootstrap import crossed_interval
+from metrics.stats.intervals import crossed_interval
 from metrics.studies.protocol import StudyQuestion
 from metrics.studies.register_shift import _by_register, _share, features
 from metrics.studies.verdict import CONFIRMS, FAILED, REFUTES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metrics.stats.bootstrap import Interval
+from metrics.stats.intervals import Interval
 from metrics.studies.protocol import NEVER, Control, Range, Test, above, below
 from metrics.studies.verdict import (
     CONFIRMS,
