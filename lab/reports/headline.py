@@ -19,7 +19,7 @@ from scenarios.records import SEATS
 
 FEW = 20  # units, below which only large drifts are seen
 FEW_UNITS = (
-    "They are few: a drift of .01 a line is marked in about one of five runs of 6 conversations, in half of those of "
+    "They are few: a drift of .01 a line is marked in about one of six runs of 6 conversations, in half of those of "
     "12 and in nine of ten of those of 24."
 )
 CELLS = (

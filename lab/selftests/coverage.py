@@ -102,8 +102,8 @@ def _figures(kind: Kind, conversations: int, rng: np.random.Generator) -> Iterat
     rows = np.tile(outer, conversations)
     thirds = clustered_slope(np.tile(late, conversations), y[:, outer].ravel(), who[rows])
     yield "last − first third", thirds, _slope(truth[outer], late)
-    sums = [np.column_stack([side.sum(1), np.full(conversations, LINES)]) for side in (y, other)]
-    change = paired(*sums, lambda s: ratio(s[:, :1], s[:, 1:]), confidence=CLAIMED, resamples=0, seed=0)
+    first, second = (np.column_stack([side.sum(1), np.full(conversations, LINES)]) for side in (y, other))
+    change = paired(first, second, lambda s: ratio(s[:, :1], s[:, 1:]), confidence=CLAIMED, resamples=0, seed=0)
     yield "paired difference of shares", Interval(change.value, change.low, change.high, conversations), 0.0
     words = rng.lognormal(2.0, 0.5, (conversations, LINES)) * rng.lognormal(0, WORDS, conversations)[:, None]
     mean = float(np.exp(2.0 + 0.5**2 / 2 + WORDS**2 / 2))
@@ -215,7 +215,9 @@ def report(found: dict[str, list[dict]]) -> str:
     for row in found["coverage"]:
         cells.setdefault((row["figure"], row["lines"]), []).append(f"{row['covered']:.3f}")
     sims = found["coverage"][0]["sims"]
-    marks = [("conversations", f"no drift: ▲ (at most {1 - CLAIMED:.2f})", f"drift of {DRIFT} a line: ▲")]
+    marks: list[tuple[str, ...]] = [
+        ("conversations", f"no drift: ▲ (at most {1 - CLAIMED:.2f})", f"drift of {DRIFT} a line: ▲")
+    ]
     for c in CONVERSATIONS[:3]:
         shares = [row["marked"] for row in found["tables"] if row["conversations"] == c]
         marks.append((str(c), *(f"{share:.3f}" for share in shares)))

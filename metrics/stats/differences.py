@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from metrics.stats.intervals import SAME, Interval, clustered_statistic, ratio
@@ -89,10 +90,12 @@ def unpaired(
     )
 
 
-def difference_of(a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95) -> Interval:
+def difference_of(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """mean(b) - mean(a) of independent units with Welch's interval; n counts the units of both."""
-    sides = [np.column_stack([side, np.ones(len(side))]) for side in (a, b)]
-    change = unpaired(*sides, lambda sums: ratio(sums[:, :1], sums[:, 1:]), confidence=confidence, resamples=0, seed=0)
+    first, second = (np.column_stack([side, np.ones(np.size(side))]) for side in (a, b))
+    change = unpaired(
+        first, second, lambda sums: ratio(sums[:, :1], sums[:, 1:]), confidence=confidence, resamples=0, seed=0
+    )
     return Interval(change.value, change.low, change.high, change.n)
 
 

@@ -306,13 +306,9 @@ def _jackknife(value, without, member, n, confidence, within=None, least_error: 
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(error > 0, 2 * stats.t.sf(np.abs(value) / error, freedom), np.nan)
     return [
-        Interval(
-            float(value[m]),
-            float(low[m]),
-            float(high[m]),
-            int(n[m]),
-            *((int(units[m]), float(p[m])) if np.isfinite(error[m]) else ()),
-        )
+        Interval(float(value[m]), float(low[m]), float(high[m]), int(n[m]))
+        if np.isnan(error[m])
+        else Interval(float(value[m]), float(low[m]), float(high[m]), int(n[m]), int(units[m]), float(p[m]))
         for m in range(len(value))
     ]
 
