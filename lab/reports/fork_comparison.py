@@ -18,7 +18,7 @@ from lab.store.frames import ends, judgements_frame, turns_frame
 from lab.store.run_store import read_frames
 from metrics.entry import MISSING, estimate_text
 from metrics.judges import LINES
-from scenarios.records import SEATS, derive_seed
+from scenarios.records import SEATS
 from scenarios.yaml_files import parse_yaml
 
 ORIGINAL, RESULT = "original.jsonl", "fork.json"
@@ -101,12 +101,11 @@ def compare_branches(
     """The comparison over the turns, from the fork's on, that both sides have; over the branches' turns where the
     original ends at the fork.
 
-    Intervals of counts resample branches; those of shares take a branch as a cluster.
+    The units of intervals are branches.
     """
-    from metrics.stats.intervals import clustered_mean
+    from metrics.stats.intervals import clustered_mean, plain
     from metrics.stats.shares import clustered_share
 
-    how = {"confidence": confidence, "resamples": resamples}
     turn, (was_long, is_long) = (
         fork["turn"],
         (1 + max(side["turns"]["turn"], default=0) for side in (original, branches)),
@@ -121,12 +120,12 @@ def compare_branches(
     rows = []
     for key, (was, now) in _values(sides[0], sides[1], everyone).items():
         if key[0] in COUNTED:
-            interval = clustered_mean(now["y"], now["conversation"], seed=derive_seed(seed, "fork", *key), **how)
+            interval = clustered_mean(now["y"], now["conversation"], confidence=confidence)
         else:
             interval = clustered_share(now["y"], now["conversation"], confidence=confidence)
         before = cast("float", was["y"].mean()) if len(was) else float("nan")
         names = dict(zip(("measure", "judge", "seat"), key, strict=True))
-        rows.append(names | {"original": before, "original_n": len(was)} | asdict(interval))
+        rows.append(names | {"original": before, "original_n": len(was)} | plain(interval))
     return ForkComparison(
         fork["run"],
         fork["conversation"],

@@ -22,6 +22,7 @@ from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.runner import check_training
 from metrics.entry import MISSING
+from metrics.stats.intervals import plain
 from metrics.studies.protocol import Finding
 from metrics.studies.verdict import control_evidence, control_states, study_verdict
 from scenarios.fields import Strict
@@ -287,7 +288,7 @@ def finding_record(study: Study, finding: Finding) -> dict:
         "adapter": study.seats.assistant.adapter,
         "size": study.size,
         "statistic": statistic,
-        **asdict(test.interval),
+        **plain(test.interval),
         "controls": control_states(finding.controls),
         "verdict": decided.word,
         "reading": UNKNOWN.sub(MISSING, finding.reading),
@@ -295,13 +296,13 @@ def finding_record(study: Study, finding: Finding) -> dict:
         "needed": decided.needed,
         "control_figures": {name: control_evidence(control) for name, control in finding.controls.items()},
         "tests": {
-            name: {"found": asdict(test.interval), "confirms": test.confirms, "refutes": test.refutes}
+            name: {"found": plain(test.interval), "confirms": test.confirms, "refutes": test.refutes}
             for name, test in finding.tests.items()
         },
-        "measures": {name: asdict(figure) for name, figure in finding.measures.items()},
+        "measures": {name: plain(figure) for name, figure in finding.measures.items()},
         "pictures": {name: asdict(picture) for name, picture in finding.pictures.items()},
         "tables": {
-            title: {row: {column: asdict(figure) for column, figure in cells.items()} for row, cells in rows.items()}
+            title: {row: {column: plain(figure) for column, figure in cells.items()} for row, cells in rows.items()}
             for title, rows in finding.tables.items()
         },
     }

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +18,7 @@ from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.entry import MISSING, estimate_text
 from metrics.reductions import Resampling, groups, of_metric
-from metrics.stats.intervals import Interval
+from metrics.stats.intervals import Interval, plain
 from metrics.stats.prediction_powered import prediction_powered_mean
 from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import calibration, reliability_bins
@@ -98,7 +98,7 @@ class Powered:
 
     def plain(self) -> dict:
         """The intervals and the gain as plain data for JSON."""
-        return {name: asdict(getattr(self, name)) for name in ("judge", "labels", "both")} | {"gain": self.gain}
+        return {name: plain(getattr(self, name)) for name in ("judge", "labels", "both")} | {"gain": self.gain}
 
 
 # -- label files

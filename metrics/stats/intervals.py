@@ -54,6 +54,11 @@ class Interval:
     )  # two-sided, that the value is 0, by Student's t; NaN without interval or spread
 
 
+def plain(interval: Interval) -> dict[str, float | int]:
+    """The value, its interval and n, as stored in results."""
+    return {name: getattr(interval, name) for name in ("value", "low", "high", "n")}
+
+
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 

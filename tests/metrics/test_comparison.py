@@ -300,7 +300,7 @@ def test_what_could_have_been_found_is_said_in_plain_words(tmp_path):
         "8 of 10 such comparisons would detect a true difference of 0.260 in prompt-to-line consistency (ledger, user)"
         in sentences
     )
-    assert "the intervals are too narrow" in sentences and "by chance alone, one in 20 would" in sentences
+    assert "only large differences are seen" in sentences and "by chance alone, one in 20 would" in sentences
 
 
 def test_no_difference_of_shares_is_called_detectable_that_exceeds_1(tmp_path):
