@@ -365,8 +365,8 @@ def test_shares_are_over_scored_lines_and_counts_over_branches():
     )
     assert (rows["share_prompt_to_line"]["original"], rows["share_prompt_to_line"]["n"]) == (0.5, 3)
     assert rows["share_prompt_to_line"]["value"] == pytest.approx(2 / 3)
-    # 2 and 0: standard error 1, t of one degree of freedom
-    assert rows["contradicting_lines"]["high"] == pytest.approx(1 + 12.706205)
+    # 2 and 0: standard error 1; t of one degree of freedom at 90%
+    assert rows["contradicting_lines"]["high"] == pytest.approx(1 + 6.313752)
     assert [parting["turn"] for parting in comparison.partings] == [5, 3] and comparison.failed == [2]
 
 
