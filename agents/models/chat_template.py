@@ -9,8 +9,10 @@ transcript.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-DATE = "26 Jul 2024"  # for templates with the date: a dialogue must be the same text on any day
+DAY = datetime(2024, 7, 26)  # for templates with the date: a dialogue must be the same text on any day
+DIRECTIVES = [*(f"%{letter}" for letter in "aAbBcdefGgHIjklMmpSTuUVwWxXyYZzDF"), "%-d", "%-m", "%-H", "%-I"]
 MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
 
@@ -100,7 +102,21 @@ def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> st
             tokenize=False,
             add_generation_prompt=cue,
             enable_thinking=False,
-            date_string=DATE,
+            date_string=DAY.strftime("%d %b %Y"),  # Llama 3
+            chat_template=_on_the_day(tokenizer.get_chat_template()),
         )
     except TemplateError:  # the template's own way of saying that it knows no such role
         return None
+
+
+def _on_the_day(template: str) -> str:
+    """The template with a `strftime_now` (SmolLM3, Granite, gpt-oss, Mistral) of its own, which formats `DAY`.
+
+    Transformers passes no functions to a template, so that it is a macro before the template's first line.
+    """
+    if "strftime_now" not in template:
+        return template
+    filled = "".join(f" | replace('{mark}', '{DAY.strftime(mark)}')" for mark in DIRECTIVES)
+    return (
+        f"{{% macro strftime_now(format) %}}{{{{ format{filled} | replace('%%', '%') }}}}{{% endmacro %}}\n{template}"
+    )

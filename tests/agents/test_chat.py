@@ -29,6 +29,11 @@ THINKING = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% if enable_thinking is false %}<think></think>{% endif %}{% endif %}"
 )
+TELLS_THE_DAY = (
+    "Today is {{ strftime_now('%d %B %Y') }}, {{ date_string }}, {{ strftime_now('%Y-%m-%d %H:%M') }}. "
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 SHOUTING = "{% for m in messages %}<{{ m.role }}>{{ m.content | upper }}{% endfor %}"
 ALTERNATING_ONLY = "{{ raise_exception('this model does not chat') }}"
 
@@ -86,6 +91,11 @@ def test_without_a_system_role_its_text_heads_the_first_heard_message(embedded, 
 
 def test_a_cue_that_the_history_does_not_keep_is_given_when_it_is_time_to_speak(embedded):
     assert from_tokenizer(under(embedded, THINKING)).before_said == "</user><assistant><think></think>"
+
+
+def test_a_template_that_tells_the_day_tells_the_same_on_every_day(embedded):
+    opening = from_tokenizer(under(embedded, TELLS_THE_DAY)).opening
+    assert opening == "Today is 26 July 2024, 26 Jul 2024, 2024-07-26 00:00. [system]"
 
 
 def test_without_a_template_a_dialogue_is_a_plain_transcript(embedded):
