@@ -192,7 +192,7 @@ def _nli(models: Models) -> Judge:
 def _combined(models: Models) -> Judge:
     from metrics.judges.combined import Combined
 
-    return Combined(models.judge("nli"), models.judge("likelihood"), models.judge("ledger"))
+    return Combined(models.judge("nli"), models.judge("likelihood"), models.judge("ledger"), models.embed())
 
 
 def _check_llm(measure: Measure) -> None:

@@ -18,9 +18,12 @@ With INTERCEPT, 5% of the clean lines of the kept cards are accused. Pairs of li
     p_inconsistent = 1 / (1 + exp(-(logit(p_nli) - SURE)))
 
 and with SURE 2% of the clean lines that are planted for the townsfolk (`metrics.validation.persona_plants`) are
-accused. Pairs of lines are judged in the same way. The judgements against single facts are the ledger's. `nli` adds the
-one fact whose claim makes it accuse the line, and no other: its p of a line is a maximum over all claims, and SURE was
-set for that maximum.
+accused. Small models also say what nobody plants ("I'm way too lazy to tell you that"), and `nli` then often accuses
+the claim that is least unlike it. So it accuses alone only where its sentence and its claim speak of the same thing:
+where the cosine of their embeddings is at least NEAR; otherwise p is 0.5 at most. (NEAR was set in view of one run of
+scenarios/long_dialogue.yaml, of which it drops 10 of 14 false alarms and none of the 7 contradictions that the ledger
+misses.) The judgements against single facts are the ledger's; `nli` adds the one fact whose claim makes it accuse the
+line. Pairs of lines are judged by the ledger alone.
 
 `python -m lab.selftests.fit_combined` gives the constants. Answers to questions are judged by `nli` alone.
 """
@@ -32,24 +35,28 @@ from dataclasses import dataclass, replace
 from math import exp, log
 
 from metrics.judges import JUDGED, LINES, Judge, Pair, rows_by_pair
+from metrics.judges.pair_retrieval import Embed
 from scenarios.records import Judgement
 
 INTERCEPT, NLI, LIKELIHOOD = -0.25, 0.54, 0.75
 MOST = 4.0
 SURE = 0.58  # logits: p_nli = 0.64
+NEAR = 0.35  # cosine of a sentence and a claim about the same thing
 
 
 @dataclass(frozen=True)
 class Combined:
     """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
-    The fields are the judges of these names. A line of a persona of text that `nli` or `likelihood` cannot score is
-    unscored, with the reason, and so is one of a persona with facts that `ledger` cannot.
+    The fields are the judges of these names, and `embed(texts)`, which gives rows of unit length, shape (N, d). A line
+    of a persona of text that `nli` or `likelihood` cannot score is unscored, with the reason, and so is one of a
+    persona with facts that `ledger` cannot.
     """
 
     nli: Judge
     likelihood: Judge
     ledger: Judge
+    embed: Embed
     name: str = "combined"
     metrics: tuple[str, ...] = JUDGED
 
@@ -60,18 +67,39 @@ class Combined:
         the line makes a claim about. A contradicting judgement carries the sentence and the claim of the judge that
         found it, if that names any.
         """
-        of_facts = [bool(pair.persona.facts) and pair.metric in LINES for pair in pairs]
-        of_text = [not facts and pair.metric == LINES[0] for pair, facts in zip(pairs, of_facts, strict=True)]
-        read = _read(self.nli, pairs)
-        sounds = iter(_read(self.likelihood, [pair for pair, wanted in zip(pairs, of_text, strict=True) if wanted]))
-        listed = iter(_read(self.ledger, [pair for pair, wanted in zip(pairs, of_facts, strict=True) if wanted]))
-        rows = []
-        for of_pair, facts, text in zip(read, of_facts, of_text, strict=True):
-            if facts:
-                rows += _with_ledger(of_pair, next(listed))
+        facts = [bool(pair.persona.facts) and pair.metric in LINES for pair in pairs]
+        lines = [pair.metric == LINES[0] for pair in pairs]
+        read = iter(_read(self.nli, _where(pairs, [line or not fact for line, fact in zip(lines, facts, strict=True)])))
+        sounds = iter(
+            _read(self.likelihood, _where(pairs, [line and not fact for line, fact in zip(lines, facts, strict=True)]))
+        )
+        listed = iter(_read(self.ledger, _where(pairs, facts)))
+        rows: list[Judgement] = []
+        for pair, fact, line in zip(pairs, facts, lines, strict=True):
+            if fact:
+                rows += self._with_ledger(pair, next(read), next(listed)) if line else next(listed)
             else:
-                rows.append(_with_likelihood(of_pair[0], next(sounds)[0]) if text else of_pair[0])
+                by_nli = next(read)[0]
+                rows.append(_with_likelihood(by_nli, next(sounds)[0]) if line else by_nli)
         return [replace(row, judge=self.name) for row in rows]
+
+    def _with_ledger(self, pair: Pair, read: Sequence[Judgement], listed: Sequence[Judgement]) -> list[Judgement]:
+        by_nli, by_ledger = read[0], listed[0]
+        if by_ledger.verdict or by_ledger.p_inconsistent is None or by_nli.p_inconsistent is None:
+            return list(listed)
+        p = _logistic(_logit(by_nli.p_inconsistent) - SURE)
+        whole = _scored(by_nli, p if p <= 0.5 or self._near(pair, by_nli) else 0.5)
+        accused = [row.against for row in read[1:] if whole.verdict and row.claim == whole.claim][:1]
+        named = [replace(whole, against=fact) for fact in accused]
+        return [whole, *named, *(row for row in listed[1:] if row.against not in accused)]
+
+    def _near(self, pair: Pair, accusing: Judgement) -> bool:
+        sentence, claim = self.embed([pair.line[slice(*(accusing.span or (0, None)))], accusing.claim or ""])
+        return float(sentence @ claim) >= NEAR
+
+
+def _where(pairs: Sequence[Pair], wanted: Sequence[bool]) -> list[Pair]:
+    return [pair for pair, this in zip(pairs, wanted, strict=True) if this]
 
 
 def _read(judge: Judge, pairs: Sequence[Pair]) -> list[list[Judgement]]:
@@ -83,16 +111,6 @@ def _with_likelihood(read: Judgement, sounds: Judgement) -> Judgement:
         reason = read.unscored or sounds.unscored
         return replace(read, p_inconsistent=None, verdict=None, unscored=reason, span=None, claim=None)
     return _scored(read, p_inconsistent(read.p_inconsistent, sounds.p_inconsistent))
-
-
-def _with_ledger(read: Sequence[Judgement], listed: Sequence[Judgement]) -> list[Judgement]:
-    by_nli, by_ledger = read[0], listed[0]
-    if by_ledger.verdict or by_ledger.p_inconsistent is None or by_nli.p_inconsistent is None:
-        return list(listed)
-    whole = _scored(by_nli, _logistic(_logit(by_nli.p_inconsistent) - SURE))
-    accused = [row.against for row in read[1:] if whole.verdict and row.claim == whole.claim][:1]
-    named = [replace(whole, against=fact) for fact in accused]
-    return [whole, *named, *(row for row in listed[1:] if row.against not in accused)]
 
 
 def _scored(row: Judgement, p: float) -> Judgement:

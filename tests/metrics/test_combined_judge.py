@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import exp, log
 
+import numpy as np
 import pytest
 
 from metrics.judges import Pair, judgement
@@ -38,10 +39,23 @@ class Says:
                 yield judgement(pair, self.name, against=fact, p_inconsistent=q, verdict=q > 0.5, **named)
 
 
+class Whole(Says):
+    """The same, whose accused sentence is the whole line."""
+
+    def judge(self, pairs):
+        return [replace(row, span=(0, len(pair.line))) for pair, row in zip(pairs, super().judge(pairs), strict=True)]
+
+
+def alike(texts):
+    """All texts speak of the same thing, but for those with "elsewhere" in them."""
+    return np.array([[0.0, 1.0] if "elsewhere" in text else [1.0, 0.0] for text in texts])
+
+
 JUDGE = Combined(
     Says("nli", {"high": 0.9, "low": 0.1, "mute": 0.9, "deaf": None}),
     Says("likelihood", {"high": 0.7, "low": 0.02, "mute": None, "deaf": 0.5}),
     Says("ledger", {"high": 0.0, "low": 1.0, "mute": None, "deaf": 0.5}),
+    alike,
 )
 
 
@@ -95,7 +109,24 @@ FACTS = Combined(
     Says(
         "ledger", {"a": 0.5, "b": 1.0, "c": 0.0, "d": 0.5, "home a": 0.5, "job b": 1.0, "job d": 0.5}, ("home", "job")
     ),
+    alike,
 )
+
+
+def test_nli_accuses_alone_only_where_sentence_and_claim_speak_of_the_same_thing():
+    nli = Says("nli", {"elsewhere": 0.9})
+    judge = Combined(replace(nli), JUDGE.likelihood, Says("ledger", {"elsewhere": 0.0, "high": 0.0}), alike)
+    line = replace(pair("elsewhere"), persona=GRACE)  # its first letter alone is the accused sentence
+    (near,) = judge.judge([line])
+    assert near.verdict is True
+    far = Combined(Whole("nli", {"elsewhere": 0.9}), JUDGE.likelihood, judge.ledger, alike)
+    (row,) = far.judge([line])
+    assert (row.p_inconsistent, row.verdict, row.claim) == (0.5, False, None)
+
+
+def test_pairs_of_lines_of_a_persona_with_facts_are_the_ledgers():
+    rows = JUDGE.judge([replace(pair(f"{word} talk", "line_to_line"), persona=GRACE) for word in ("high", "low")])
+    assert [(row.p_inconsistent, row.verdict) for row in rows] == [(0.0, False), (1.0, True)]
 
 
 def test_single_facts_are_judged_by_the_ledger_and_the_one_that_nli_accuses_alone_is_named():
@@ -119,4 +150,4 @@ def test_a_judge_that_loses_a_pair_is_an_error():
             return []
 
     with pytest.raises(ValueError, match="answered 0 of 1 pairs"):
-        Combined(Silent("nli", {}), JUDGE.likelihood, JUDGE.ledger).judge([pair("low talk")])
+        Combined(Silent("nli", {}), JUDGE.likelihood, JUDGE.ledger, alike).judge([pair("low talk")])
