@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import networkx
 import numpy as np
@@ -193,6 +194,7 @@ def _maxima(parts: pl.DataFrame, name: str, judge: str | None, seat: str, how: R
     mean = clustered_mean(
         each["value"].to_numpy(), each["conversation"].to_numpy(), **for_group(how, name, judge, seat)
     )
+    mean = replace(mean, low=float(np.maximum(0.0, mean.low)))
     return stacked(
         [
             labelled(each, name, judge, seat, "conversation"),

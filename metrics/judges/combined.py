@@ -19,11 +19,11 @@ With INTERCEPT, 5% of the clean lines of the kept cards are accused. Pairs of li
 
 and with SURE 2% of the clean lines that are planted for the townsfolk (`metrics.validation.persona_plants`) are
 accused. Small models also say what nobody plants ("I'm way too lazy to tell you that"), and `nli` then often accuses
-the claim that is least unlike it. So it accuses alone only where its sentence and its claim speak of the same thing:
-where the cosine of their embeddings is at least NEAR; otherwise p is 0.5 at most. (NEAR was set in view of one run of
-scenarios/long_dialogue.yaml, of which it drops 10 of 14 false alarms and none of the 7 contradictions that the ledger
-misses.) The judgements against single facts are the ledger's; `nli` adds the one fact whose claim makes it accuse the
-line. Pairs of lines are judged by the ledger alone.
+the claim that is least unlike it; and it does not see who is spoken of ("The job you're in"). So it accuses alone only
+where its sentence and its claim speak of the same thing (the cosine of their embeddings is at least NEAR), and where
+the sentence is no more about the other than about the speaker; otherwise p is 0.5 at most. (Both rules were made in
+view of two runs of scenarios/long_dialogue.yaml.) The judgements against single facts are the ledger's; `nli` adds the
+one fact whose claim makes it accuse the line. Pairs of lines are judged by the ledger alone.
 
 `python -m lab.selftests.fit_combined` gives the constants. Answers to questions are judged by `nli` alone.
 """
@@ -36,6 +36,7 @@ from math import exp, log
 
 from metrics.judges import JUDGED, LINES, Judge, Pair, rows_by_pair
 from metrics.judges.pair_retrieval import Embed
+from metrics.judges.text.ownership import about_self
 from scenarios.records import Judgement
 
 INTERCEPT, NLI, LIKELIHOOD = -0.25, 0.54, 0.75
@@ -94,8 +95,9 @@ class Combined:
         return [whole, *named, *(row for row in listed[1:] if row.against not in accused)]
 
     def _near(self, pair: Pair, accusing: Judgement) -> bool:
-        sentence, claim = self.embed([pair.line[slice(*(accusing.span or (0, None)))], accusing.claim or ""])
-        return float(sentence @ claim) >= NEAR
+        said = pair.line[slice(*(accusing.span or (0, None)))]
+        sentence, claim = self.embed([said, accusing.claim or ""])
+        return float(sentence @ claim) >= NEAR and about_self(said) >= 0.5
 
 
 def _where(pairs: Sequence[Pair], wanted: Sequence[bool]) -> list[Pair]:

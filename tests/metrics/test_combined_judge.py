@@ -122,6 +122,11 @@ def test_nli_accuses_alone_only_where_sentence_and_claim_speak_of_the_same_thing
     far = Combined(Whole("nli", {"elsewhere": 0.9}), JUDGE.likelihood, judge.ledger, alike)
     (row,) = far.judge([line])
     assert (row.p_inconsistent, row.verdict, row.claim) == (0.5, False, None)
+    of_other = Combined(
+        Whole("nli", {"Your": 0.9, "My": 0.9}), JUDGE.likelihood, Says("ledger", {"Your": 0.0, "My": 0.0}), alike
+    )
+    rows = of_other.judge([replace(pair(f"{whose} home is in Kyoto."), persona=GRACE) for whose in ("Your", "My")])
+    assert [row.verdict for row in rows] == [False, True]
 
 
 def test_pairs_of_lines_of_a_persona_with_facts_are_the_ledgers():
