@@ -22,10 +22,9 @@ EXAMPLES = """examples:
   python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --labels labels.csv
   python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
 
-transcripts: chat JSONL (one {"messages": [{"role", "content"}], "personas": {"user", "assistant"}} per line; a persona
-is a text, or {"name", "card", "facts"}, as docs/personas.md shows; without personas, the system message is the
-assistant's), run folders, labelled lines, or the JSON that consistent-LLMs publishes; each plain or gzipped. A
-conversation that cannot be read is skipped and reported; the others are scored.
+transcripts: run folders, and files of the forms messages, sharegpt, lmsys, wildchat, arena, trl, tau2, inspect,
+labelled and consistent-llms (docs/judges.md shows them), as JSON, JSON lines or parquet, plain or gzipped. The system
+message before the first line is the assistant's persona, where "personas" names none.
 labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or empty
 where it is unknown) and optionally seat.
 """
@@ -43,6 +42,9 @@ def parser() -> Parser:
         "--judge",
         metavar="NAME[,NAME]",
         help="one or several judges (default: combined)",
+    )
+    out.add_argument(
+        "--form", metavar="NAME", help="form of the transcripts, see below (default: recognised by its keys)"
     )
     out.add_argument(
         "--metrics", default=scoring.DEFAULT_METRICS, metavar="NAME[,NAME]", help="which metrics (default: %(default)s)"
@@ -66,9 +68,7 @@ def parser() -> Parser:
     out.add_argument("--out", metavar="DIR", help="new folder for the results (default: a folder under --runs)")
     out.add_argument("--runs", default="runs", metavar="DIR", help="parent folder of new results (default: runs)")
     out.add_argument("--limit", type=int, metavar="N", help="score the first N conversations only")
-    out.add_argument(
-        "--device", default="auto", help="device of the judges' models: auto (the default), cpu, cuda, ..."
-    )
+    out.add_argument("--device", default="auto", help="device of the judges' models: auto (default), cpu, cuda, ...")
     out.add_argument(
         "--dtype", default="auto", choices=scoring.DTYPES, help="dtype of the judges' models (default: auto)"
     )
@@ -93,7 +93,7 @@ def _score(args: argparse.Namespace) -> int:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     scoring.check_outputs(args.json, args.plot, bool(args.against))
     task = scoring.read_task(
-        [read_transcripts(path) for path in paths],
+        [read_transcripts(path, args.form) for path in paths],
         judge=args.judge,
         metrics=args.metrics,
         overrides=overrides,

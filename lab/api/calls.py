@@ -144,6 +144,7 @@ def fit(
 def judge(
     transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
     *,
+    form: str | None = None,
     judge: str | Sequence[str] | None = None,
     metrics: str | Sequence[str] = ("prompt_to_line", "line_to_line", "contradictions"),
     overrides: Overrides = (),
@@ -159,7 +160,8 @@ def judge(
 
     - `transcripts`: one or several paths of files or run folders, runs, or conversations; a conversation is a list of
       `{"role": ..., "content": ...}`, or a mapping `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`.
-      Without personas, the system message is the assistant's.
+      Without personas, the system message before the first line is the assistant's.
+    - `form`: the form of the files ("sharegpt", "trl", ...), in place of recognising it by the keys.
     - `judge`: one name or several; None for `combined`.
     - `metrics`: what is judged.
     - `overrides`: keys of a scenario's `measure`, such as `{"measure.llm.model": "NAME"}`.
@@ -175,10 +177,11 @@ def judge(
 
     _check_place(runs, None, progress)
     check_type("labels", labels, (*PATHS, NoneType), "the path of a file, or None")
+    check_type("form", form, (str, NoneType), "the name of a form, or None")
     check_type("device", device, str, "auto, cpu, cuda, ...")
     _check_choice("dtype", dtype, scoring.DTYPES)
     names = {"judge": _listed("judge", judge) if judge else None, "metrics": _listed("metrics", metrics)}
-    sources, records = sources_of(transcripts)
+    sources, records = sources_of(transcripts, form)
     task = scoring.read_task(
         sources, **names, overrides=items_of(overrides), labels=None if labels is None else os.fspath(labels)
     )

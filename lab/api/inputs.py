@@ -81,11 +81,12 @@ def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario
 
 def sources_of(
     transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
+    form: str | None = None,
 ) -> tuple[list[Source], bytes | None]:
     """The sources of transcripts, and, for conversations in memory, these as JSON lines (None for paths).
 
-    A list of messages is one conversation. Raises ValueError, one sentence, where there are none or they cannot be
-    read.
+    A list of messages is one conversation. `form` is that of `lab.transcripts.reading.read_transcripts`. Raises
+    ValueError, one sentence, where there are none or they cannot be read.
     """
     from lab.transcripts.reading import read_records, read_transcripts
 
@@ -101,7 +102,7 @@ def sources_of(
         check_type("a transcript", item, (*PATHS, Mapping, Sequence), TRANSCRIPTS)
     paths = [Path(item).expanduser() for item in given if isinstance(item, str | os.PathLike)]
     if len(paths) == len(given):
-        return [read_transcripts(path) for path in paths], None
+        return [read_transcripts(path, form) for path in paths], None
     if paths:
         raise ValueError(f"{paths[0]} is mixed with lists of messages; expected only paths, or only lists of messages")
     records = [item if isinstance(item, Mapping) else {"messages": item} for item in given]
@@ -109,4 +110,4 @@ def sources_of(
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8", "replace")
     except (TypeError, ValueError) as error:
         raise ValueError(f"messages: hold what is no text ({error}); expected role and content as text") from None
-    return [read_records("messages", data)], data
+    return [read_records("messages", data, form)], data

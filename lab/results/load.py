@@ -289,10 +289,11 @@ def _rescored(turns: pl.DataFrame, manifest: dict) -> Iterator[Transcript]:
     from lab.transcripts.reading import read_transcripts
     from lab.transcripts.transcript import Transcript, lines_of, numbered
 
+    scored = manifest["scored"]
     try:
         known = {
             transcript.conversation: transcript
-            for transcript in numbered([read_transcripts(path) for path in manifest["scored"]["transcripts"]])
+            for transcript in numbered([read_transcripts(path, scored.get("form")) for path in scored["transcripts"]])
         }
     except ValueError:
         known = {}

@@ -1,95 +1,160 @@
 """Reads existing conversations, assigns them to seats, and checks them.
 
-The forms are chat JSONL (`messages`), labelled lines (`lines`, `personas`), the JSON published with "Consistently
-Simulating Human Personas" (Abdulhai et al., arXiv 2511.00222; `conversation`, `P1`, `P2` and the judge's words), and
-run folders. Files may be gzipped. Each record is recognised by its keys. A record that cannot be read is left out and
-reported with file and line; a file without any readable record raises ValueError.
+The forms are those of `lab.transcripts.chat_forms` (chat messages, ShareGPT, LMSYS and WildChat, TRL, tau2-bench,
+inspect_ai, labelled lines, the JSON published with "Consistently Simulating Human Personas", Abdulhai et al., arXiv
+2511.00222) as JSON, JSON lines or parquet, and run folders. Files may be gzipped; text is UTF-8, or UTF-16 with a byte
+order mark. Each record is recognised by its keys. A record that cannot be read is left out and reported with file and
+line; a file without any readable record raises ValueError.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lab.store.event_log import read_events
 from lab.store.frames import turns_frame
 from lab.store.resume import stored
 from lab.store.run_store import read_manifest
-from lab.transcripts.record_forms import FORMS, parse_json, transcript_of
+from lab.transcripts.chat_forms import CARDS, FORMS, IDS
+from lab.transcripts.chat_forms import EXPECTED as KNOWN
+from lab.transcripts.record_forms import conversations_in, parse_json, transcript_of
 from lab.transcripts.transcript import Source, Transcript, lines_of
 from scenarios import personas as people
+from scenarios.messages import composed, first_line
 from scenarios.records import Line
 from scenarios.scenario import Scenario, load_scenario
-from scenarios.suggestions import nearest_path
+from scenarios.suggestions import nearest, nearest_path
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-GZIP = b"\x1f\x8b"
-EXPECTED = f"{FORMS}, or a run's folder"
+GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
+EXPECTED = f"{KNOWN}, or a run's folder"
+LARGEST_FILE = 512 * 2**20  # bytes of a file, decompressed where it is gzipped
+MOST_ROWS = 100_000  # of a parquet file
+COLUMNS = frozenset(  # of a parquet file, that are read
+    {"messages", "conversations", "conversation", "conversation_a", "conversation_b", "prompt", "completion", "chosen"}
+    | {"rejected", "personas", "seats", "given", "lines", "roles", "traj", *CARDS, *IDS}
+)
 
 
-def read_transcripts(path: str | Path) -> Source:
+def read_transcripts(path: str | Path, form: str | None = None) -> Source:
     """The conversations of a file or a run folder, numbered as in the run, or from 0.
 
-    Raises ValueError, with file, line and what was expected, where none can be read.
+    `form` is one of the forms of `lab.transcripts.chat_forms`, or None to recognise it by the keys. Raises ValueError,
+    with file, line and what was expected, where none can be read.
     """
     path = Path(path)
     if path.is_dir():
         return _run(path)
-    return read_records(path, _bytes(path))
+    return read_records(path, _bytes(path), form)
 
 
-def read_records(path: str | Path, data: bytes) -> Source:
-    """The conversations of JSON or JSON lines, numbered from 0; `path` names their origin in messages.
+def read_records(path: str | Path, data: bytes, form: str | None = None) -> Source:
+    """The conversations of JSON, JSON lines or parquet, numbered from 0; `path` names their origin in messages.
 
-    Raises ValueError, with path, line and what was expected, where none can be read.
+    `form` is as in `read_transcripts`. Raises ValueError, with path, line and what was expected, where none can be
+    read.
     """
+    if form is not None and form not in FORMS:
+        raise ValueError(f"the form is {form!r}{nearest(form, list(FORMS))}")
     path = Path(path)
-    transcripts: list[tuple[str, Transcript]] = []
+    transcripts: list[Transcript] = []
+    words: dict[str, None] = {}
     left_out: list[str] = []
-    for where, record in _records(path, data):
-        try:
-            if isinstance(record, ValueError):
-                raise record
-            form, transcript = transcript_of(record, len(transcripts))
-        except ValueError as error:
-            left_out.append(f"{path}, {where}: {error}")
-        else:
-            transcripts.append((form, transcript))
+    repeated = 0
+    for where, record in _parquet(path, data) if data.startswith(PARQUET) else _records(path, data):
+        for inner, read in _read(record, form, len(transcripts)):
+            if isinstance(read, ValueError):
+                left_out.append(f"{path}, {where}{inner and f', {inner}'}: {read}")
+                continue
+            kind, transcript = read
+            words[kind] = None
+            if kind.startswith(FORMS["trl"].words) and transcripts and _begins(transcripts[-1], transcript):
+                repeated += 1
+                transcripts[-1] = transcript.numbered(transcripts[-1].conversation)
+            else:
+                transcripts.append(transcript)
     if not transcripts:
-        raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {FORMS}")
-    form = "; ".join(dict.fromkeys(form for form, _ in transcripts))
+        raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {KNOWN}")
+    note = f"rows that the next row continues, and that are counted with it: {repeated}"
     return Source(
         str(path),
-        form,
-        tuple(transcript for _, transcript in transcripts),
+        "; ".join(words),
+        tuple(transcripts),
         hashlib.sha256(data).hexdigest(),
         tuple(left_out),
+        notes=(note,) * bool(repeated),
+        asked=form,
     )
+
+
+def _read(record: object, form: str | None, number: int) -> Iterator[tuple[str, tuple[str, Transcript] | ValueError]]:
+    """(where in the record, its form in words and the conversation) for each conversation of a record, numbered from
+    `number`; a ValueError in place of one that cannot be read.
+    """
+    try:
+        if isinstance(record, ValueError):
+            raise record
+        for name, where, conversation in conversations_in(record, form):
+            try:
+                read = transcript_of(name, conversation, number)
+                number += 1
+            except ValueError as error:
+                read = error
+            yield where, read
+    except ValueError as error:
+        yield "", error
+
+
+def _begins(first: Transcript, second: Transcript) -> bool:
+    """Whether the second conversation says what the first says, and goes on."""
+    lines = [[(line.seat, line.persona, line.text) for line in each.lines] for each in (first, second)]
+    return len(lines[0]) < len(lines[1]) and lines[1][: len(lines[0])] == lines[0]
 
 
 # -- files
 
 
 def read_text(path: Path, expected: str = EXPECTED, data: bytes | None = None) -> str:
-    """The text of a file, gzipped or not. Raises ValueError, ending in `expected`, where it is missing or not UTF-8."""
+    """The text of a file, gzipped or not, in UTF-8, or in UTF-16 with a byte order mark.
+
+    Raises ValueError, ending in `expected`, where it is missing or no such text.
+    """
+    data = _bytes(path, expected) if data is None else data
+    code = "utf-16" if data.startswith(UTF_16) else "utf-8-sig"
     try:
-        return (_bytes(path, expected) if data is None else data).decode("utf-8-sig")
+        return data.decode(code)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: is no text in UTF-8; expected {expected}") from None
+        name = code.removesuffix("-sig").upper()
+        raise ValueError(f"{path}, line {line}: is no text in {name}; expected {expected}") from None
 
 
 def _bytes(path: Path, expected: str = EXPECTED) -> bytes:
+    """The content of a regular file, decompressed where it is gzipped; at most LARGEST_FILE bytes."""
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data.startswith(GZIP) else data
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path} is no regular file; expected {expected}")
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if data.startswith(GZIP):
+            with gzip.open(io.BytesIO(data)) as unpacked:
+                data = unpacked.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ValueError(f"{path} is larger than {LARGEST_FILE >> 20} MiB; expected a smaller file, or parts of it")
+        if data.startswith(ZIP):
+            raise ValueError(f"{path} is a zip file; expected JSON, as inspect log convert --to json makes it")
+        return data
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is a damaged gzip file ({error}); expected a whole one") from None
     except OSError as error:
@@ -104,10 +169,14 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     text = read_text(path, data=data)
     if text.lstrip().startswith("["):
         listed = parse_json(text)
-        if isinstance(listed, ValueError):
+        if isinstance(listed, ValueError) and isinstance(parse_json(text.lstrip().partition("\n")[0]), ValueError):
             raise ValueError(f"{path}: {listed}")
-        yield from ((f"conversation {number}", record) for number, record in enumerate(cast("list", listed)))
-        return
+        if isinstance(listed, list) and listed and all(_is_message(item) for item in listed):
+            yield "line 1", listed
+            return
+        if isinstance(listed, list):
+            yield from ((f"conversation {number}", record) for number, record in enumerate(listed))
+            return
     lines = [(f"line {number}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if (
         lines
@@ -117,6 +186,27 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
         yield lines[0][0], whole
         return
     yield from ((where, parse_json(line)) for where, line in lines)
+
+
+def _is_message(item: object) -> bool:
+    return isinstance(item, dict) and ("role" in item or "from" in item)
+
+
+def _parquet(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
+    """(where, record) of the rows of a parquet file, with those of its columns that forms have."""
+    import polars as pl
+
+    try:
+        columns = [name for name in pl.read_parquet_schema(io.BytesIO(data)) if name in COLUMNS]
+        if not columns:
+            raise ValueError(f"{path} has no column of a conversation; expected {KNOWN}")
+        frame = pl.read_parquet(io.BytesIO(data), columns=columns, n_rows=MOST_ROWS + 1)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path} is a damaged parquet file ({first_line(error)}); expected a whole one") from None
+    if len(frame) > MOST_ROWS:
+        raise ValueError(f"{path} has more than {MOST_ROWS:,} rows; expected a part of it")
+    for number, row in enumerate(frame.iter_rows(named=True), start=1):
+        yield f"row {number}", composed({key: value for key, value in row.items() if value is not None})
 
 
 # -- runs

@@ -1,5 +1,5 @@
-"""The forms of a record that is one conversation: chat messages, labelled lines, and the published form of arXiv
-2511.00222.
+"""From a record to conversations: chat messages in the forms of `lab.transcripts.chat_forms`, labelled lines, and the
+published form of arXiv 2511.00222.
 
 A record is recognised by its keys and checked before it becomes a `Transcript`; errors are ValueErrors that name the
 key.
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 import scenarios
+from agents.seats.base import SPEAKS_FIRST, SPEAKS_ON
+from lab.transcripts.chat_forms import EXPECTED, FORMS, form_of
+from lab.transcripts.messages import Message, mark_of, talk_of, without_marks
 from lab.transcripts.transcript import NODE, Transcript
 from scenarios.messages import parsed_json
 from scenarios.persona_schema import PersonaSpec, mapping_or_text
@@ -29,34 +33,16 @@ SEAT_OF: dict[Literal["P1", "P2"], str] = {
     "P1": ASSISTANT,
     "P2": USER,
 }  # P1 opens: the teacher, the therapist; P2 is the simulated human
-FORMS = (
-    "`messages` (chat), `lines` with `personas` (labelled lines), or `conversation` with `P1` and `P2` (the JSON that "
-    "consistent-LLMs publishes)"
-)
 
 
 def parse_json(text: str) -> object:
     """The parsed JSON, or a ValueError that says what is wrong with it; raises nothing."""
     parsed = parsed_json(text)
-    return ValueError(f"{parsed}; expected {FORMS}") if isinstance(parsed, ValueError) else parsed
+    return ValueError(f"{parsed}; expected {EXPECTED}") if isinstance(parsed, ValueError) else parsed
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)  # other keys are ignored
-
-
-class _Part(_Record):
-    type: Literal["text"]
-    text: str
-
-
-class _Message(_Record):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
-
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
 
 
 class _Seated(_Record):
@@ -72,7 +58,8 @@ _Person = Annotated[  # a persona with its facts, or a card
 
 class _Chat(_Record):
     id: str | int | None = None
-    messages: Annotated[list[_Message], Field(min_length=1)]
+    card: str | None = None  # what stands before the messages
+    messages: Annotated[list[Message], Field(min_length=1)]
     personas: dict[Literal["user", "assistant"], _Person] = {}  # by role
     seats: dict[Literal["user", "assistant"], _Seated] = {}  # who a role is, where roles are not seats
     given: list[int] = []  # turns whose words a scenario gave
@@ -99,59 +86,86 @@ _Said = Annotated[tuple[int, str], Field(strict=False)]  # [turn, text]; in JSON
 class _Published(_Record):
     P1: str | None = None
     P2: str | None = None
+    pturn: Literal[1, 2] | None = None  # who speaks first
     conversation: Annotated[list[_Said | str], Field(min_length=1)]
     eval_prompt_consistency: list[_Said] | None = None
     eval_index_consistency: list[_Said] | None = None
 
 
-def transcript_of(record: object, number: int) -> tuple[str, Transcript]:
-    """(kind of record in words, conversation). Raises ValueError with what was expected."""
-    keys = set(record) if isinstance(record, dict) else set()
+def conversations_in(record: object, form: str | None = None) -> Iterator[tuple[str, str, object]]:
+    """(form in words, where in the record, one conversation) for each conversation of a record, whose form is
+    recognised by its keys or named; the conversation may be a ValueError.
+
+    Raises ValueError with what was expected, where the record is of no form.
+    """
+    if isinstance(record, list):
+        record = {"messages": record}
+    if not isinstance(record, Mapping):
+        raise ValueError(f"is no conversation; expected {EXPECTED}")
+    name = form or form_of(record)
+    if name is None:
+        raise ValueError(f"is no conversation; expected {EXPECTED}")
+    chosen = FORMS[name]
+    if not chosen.fits(record):
+        keys = ", ".join(str(key) for key in list(record)[:8])
+        raise ValueError(f"is not of the form {name}; its keys are {keys[:200]}; expected {chosen.words}")
+    if chosen.split is None:
+        yield name, "", record
+        return
+    for where, conversation in chosen.split(record):
+        yield name, where, conversation
+
+
+def transcript_of(form: str, record: object, number: int) -> tuple[str, Transcript]:
+    """(kind of record in words, conversation) of a conversation that `conversations_in` gives.
+
+    Raises ValueError with what was expected.
+    """
+    if isinstance(record, ValueError):
+        raise record
+    words = FORMS[form].words
     try:
-        if "messages" in keys:
-            chat = _Chat.model_validate(record)
-            roles = (
-                "they say which seat a role is"
-                if chat.seats
-                else "roles are seats, the system message is the assistant's persona"
-            )
-            return f"chat messages ({roles})", _chat(chat, number)
-        if "lines" in keys and "personas" in keys:
-            return "labelled lines (P1 in the assistant's seat, P2 in the user's)", _labelled(
-                _Labelled.model_validate(record), number
-            )
-        if "conversation" in keys and keys & {"P1", "P2"}:
-            published = _as_labelled(_Published.model_validate(record))
-            return "consistent-LLMs dialogues (P1 in the assistant's seat, P2 in the user's)", _labelled(
-                published, number
-            )
+        if form == "labelled":
+            return words, _labelled(_Labelled.model_validate(record), number)
+        if form == "consistent-llms":
+            return words, _labelled(_as_labelled(_Published.model_validate(record)), number)
+        chat = _Chat.model_validate(record)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # a union's branch is no key
         key = ".".join(str(part) for part in first["loc"] if part != "str" and "[" not in str(part))
         key = key if key.isprintable() else repr(key)
         raise ValueError(f"{key} is missing" if first["type"] == "missing" else f"{key}: {first['msg']}") from None
-    raise ValueError(f"is no conversation; expected {FORMS}")
+    roles = (
+        "they say which seat a role is"
+        if chat.seats
+        else "roles are seats, the system message is the assistant's persona"
+    )
+    return f"{words} ({roles})", _chat(chat, number)
 
 
 def _chat(record: _Chat, number: int) -> Transcript:
-    said = [message for message in record.messages if message.role in SEATS]
-    if not said:
-        raise ValueError("messages: holds no line of user or assistant; expected at least one")
-    system = "\n".join(message.text for message in record.messages if message.role not in SEATS)
-    given = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or system}
+    talk = talk_of(record.messages, (record.card or "").strip(), (SPEAKS_FIRST, SPEAKS_ON))
+    given = {USER: record.personas.get(USER), ASSISTANT: record.personas.get(ASSISTANT) or talk.card}
     seats = {role: record.seats[role].seat if role in record.seats else role for role in SEATS}
     if set(seats.values()) != set(SEATS):
         raise ValueError(f"seats: gives both roles the seat of the {seats[USER]}; expected one each")
-    names = {role: seated.name for role, seated in record.seats.items()}
+    names = {role: record.seats[role].name if role in record.seats else talk.name_of(role) for role in SEATS}
     cast = {
         seats[role]: _with_facts(role, person)
         if isinstance(person, PersonaSpec)
-        else persona(person, names.get(role) or seats[role].capitalize())
+        else persona(person, names[role] or seats[role].capitalize())
         for role, person in given.items()
     }
-    lines = [(seats[message.role], message.text) for message in said]
-    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines), frozenset(record.given))
+    lines = [(seats[line.role], line.text) for line in talk.said]
+    return Transcript(
+        number,
+        _name(record.id),
+        cast,
+        _lines(number, cast, lines),
+        frozenset(record.given),
+        omitted=talk.omitted,
+    )
 
 
 def _labelled(record: _Labelled, number: int) -> Transcript:
@@ -159,7 +173,10 @@ def _labelled(record: _Labelled, number: int) -> Transcript:
     if wrong is not None:
         raise ValueError(f"lines.{wrong}.i: is {record.lines[wrong].i}; expected {wrong}, the line's place from 0")
     cast = {seat: persona(record.personas.get(key), record.roles.get(key, key)) for key, seat in SEAT_OF.items()}
-    lines = [(SEAT_OF[line.speaker], line.text.strip()) for line in record.lines]
+    names = {seat: {record.roles[key]} for key, seat in SEAT_OF.items() if key in record.roles}
+    said = [(SEAT_OF[line.speaker], line.text.strip()) for line in record.lines]
+    texts, marks = without_marks(said, names, {seat: person.card for seat, person in cast.items()})
+    lines = [(seat, text) for (seat, _), text in zip(said, texts, strict=True)]
     labels: dict[tuple[int, str], bool | None] = {}
     strays = 0
     for turn, line in enumerate(record.lines):
@@ -168,27 +185,52 @@ def _labelled(record: _Labelled, number: int) -> Transcript:
         conflicts = line.conflicts_with
         labels |= {(turn, str(place)): None if conflicts is None else place in conflicts for place in earlier}
         strays += len(set(conflicts or ()) - set(earlier))
-    return Transcript(number, _name(record.id), cast, _lines(number, cast, lines), labels=labels, strays=strays)
+    omitted = {"name before a line": marks} if marks else {}
+    return Transcript(
+        number, _name(record.id), cast, _lines(number, cast, lines), labels=labels, strays=strays, omitted=omitted
+    )
 
 
 def _as_labelled(record: _Published) -> _Labelled:
-    """The record with the judge's words as labels: the whole word YES (contradicts) or NO, the last list in
-    brackets.
+    """The record with its speakers, and with the judge's words as labels: the whole word YES (contradicts) or NO, the
+    last list in brackets.
     """
     verdicts = {turn: _yes_or_no(said) for turn, said in record.eval_prompt_consistency or ()}
     conflicts = {turn: _last_list(said) for turn, said in record.eval_index_consistency or ()}
     said = [(place, words) if isinstance(words, str) else words for place, words in enumerate(record.conversation)]
+    speakers = _speakers([text for _, text in said], record)
     lines = [
         {
             "i": turn,
-            "speaker": ("P1", "P2")[place % 2],
+            "speaker": speaker,
             "text": text,
             "contradicts_persona": verdicts.get(turn),
             "conflicts_with": conflicts.get(turn),
         }
-        for place, (turn, text) in enumerate(said)
+        for speaker, (turn, text) in zip(speakers, said, strict=True)
     ]
     return _Labelled.model_validate({"personas": {"P1": record.P1, "P2": record.P2}, "lines": lines})
+
+
+def _speakers(texts: Sequence[str], record: _Published) -> list[str]:
+    """Who says each line, P1 or P2: by the names before the lines, else by turns.
+
+    `pturn` says who begins; without it, the one in whose background the name of the first line is, else P1.
+    Raises ValueError where the names before the lines are of more than two people.
+    """
+    marks = [mark_of(text) for text in texts]
+    counts = Counter(marks)
+    people = list(counts) if None not in counts and min(counts.values()) > 1 else []
+    if len(people) > 2:
+        raise ValueError(f"conversation: has {len(people)} speakers ({', '.join(map(str, people[:5]))}); expected two")
+    first = record.pturn or 1
+    if record.pturn is None and len(counts) == 2 and None not in counts:
+        one, other = (re.compile(rf"\b{re.escape(str(mark))}\b") for mark in counts)
+        cards = (record.P1 or "", record.P2 or "")
+        if [bool(one.search(card)) for card in cards] == [False, True] and other.search(cards[0]):
+            first = 2
+    order = ("P1", "P2") if first == 1 else ("P2", "P1")
+    return [order[people.index(mark) if people else place % 2] for place, mark in enumerate(marks)]
 
 
 def _yes_or_no(said: str) -> bool | None:

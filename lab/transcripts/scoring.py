@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.store.session import LOG, Apart, aside
+from scenarios.messages import clean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,7 +142,9 @@ def _names(text: str) -> list[str]:
 
 
 def sources_read(task: Task) -> Iterator[str]:
-    """Lines of text that say what was read and what was left out."""
+    """Lines of text that say what was read and what was left out, and of which conversations."""
+    from lab.transcripts.messages import omissions
+
     for source in task.sources:
         lines = sum(len(transcript.lines) for transcript in source.transcripts)
         strays = sum(transcript.strays for transcript in source.transcripts)
@@ -154,6 +158,16 @@ def sources_read(task: Task) -> Iterator[str]:
             yield f"  {len(source.left_out)} conversations cannot be read and are left out:"
             yield from (f"    {sentence}" for sentence in source.left_out[:SHOWN])
         yield from (f"  {note}" for note in source.notes)
+        partly = [transcript for transcript in source.transcripts if transcript.omitted]
+        yield from (f"  conversation {_called(each)}: {omissions(each.omitted)}" for each in partly[:SHOWN])
+        if len(partly) > SHOWN:
+            total = sum((Counter(each.omitted) for each in partly), Counter())
+            yield f"  {len(partly)} conversations in all: {omissions(total)}"
+
+
+def _called(transcript: Transcript) -> str:
+    number = transcript.conversation
+    return str(number) if transcript.name in (None, str(number)) else f"{number} ({clean(transcript.name or '')[:80]})"
 
 
 # -- judging
@@ -173,6 +187,7 @@ def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, rec
 
     scored = {
         "transcripts": [str(Path(source.path).absolute()) for source in task.sources],
+        "form": task.sources[0].asked,
         "limit": task.limit,
         "labels": task.labels,
         "measure": task.measure.model_dump(mode="json"),

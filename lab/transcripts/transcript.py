@@ -30,6 +30,7 @@ class Transcript:
     ready: frozenset[int] = frozenset()  # turns whose words the scenario gave: not judged
     labels: Labels = field(default_factory=dict)
     strays: int = 0  # conflicts that the labels name with what is no earlier line of the same speaker
+    omitted: Mapping[str, int] = field(default_factory=dict)  # what of the record is no line, by kind
 
     def numbered(self, conversation: int) -> Transcript:
         """The transcript with another conversation number, in its lines too."""
@@ -48,6 +49,7 @@ class Source:
     left_out: tuple[str, ...] = ()  # a sentence for each conversation that could not be read
     scenario: Scenario | None = None  # a run's
     notes: tuple[str, ...] = ()
+    asked: str | None = None  # the form that was named, where it was not recognised by the keys
 
 
 def own_turns(transcript: Transcript, seat: str) -> set[int]:

@@ -115,10 +115,10 @@ def test_published_json_is_read_with_the_judges_words_as_labels(tmp_path):
         (3, "1"): True,
     }
     assert [line.text for line in first.lines] == [
-        "Ann: Hello.",
-        "Bob: I cook.",
-        "Ann: I cook too.",
-        "Bob: I never cook.",
+        "Hello.",
+        "I cook.",
+        "I cook too.",
+        "I never cook.",
     ]
     assert (second.conversation, {line.conversation for line in second.lines}) == (1, {1})
 
@@ -167,7 +167,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
     expected = [
         ("line 2", "is no JSON"),
         ("line 3", "messages.0.content: Input should be a valid string"),
-        ("line 5", "messages.0.role"),
+        ("line 5", "holds no line of user or assistant"),
         ("line 6", "is no conversation; expected `messages`"),
         ("line 7", "holds no line of user or assistant"),
     ]
