@@ -15,7 +15,7 @@ over the run, for each seat. No judge is involved.
   ...", a sentence of the card in the second person.
 - `helper_voice`: share, 0 to 1, of lines in the style of an assistant: "As an AI language model", "How can I help you".
 - `speaks_for_other`: share, 0 to 1, of lines that go on with the other's turn, behind its mark: "Fine.\\nAssistant: I
-  ..." (`metrics.judges.text.turn_marks`).
+  ..." (`scenarios.turn_marks`), whether the mark stands in the text or what stood behind it was cut away (`cut`).
 - `evasion`: share, 0 to 1, of lines that hold only function words, agreement, courtesy, and words of the line before.
 - `length`: words per line. In a script without blanks between words, every letter counts as a word, here and above.
 - `relevance` (needs `embed`): cosine of a line with the partner's line that it answers, -1 to 1.
@@ -39,11 +39,11 @@ import polars as pl
 from metrics import stacked
 from metrics.judges.likelihood import LogProbs
 from metrics.judges.text.scripts import words_of
-from metrics.judges.text.turn_marks import spoken_for_another
 from metrics.judges.text.word_lists import EMPTY_WORDS, HELPER, of_oneself
 from metrics.reductions import by_level
 from metrics.units import with_units
 from scenarios.records import PARTNER, SEATS
+from scenarios.turn_marks import spoken_for_another
 
 WINDOW = 20  # words: in a short dialogue a seat says some 40
 RUN = 4  # words
@@ -192,8 +192,11 @@ def line_wires(text: str, card: str, heard: str = "") -> dict[str, float]:
 
 
 def _with_line_heard(turns: pl.DataFrame) -> pl.DataFrame:
-    """conversation, turn, seat, text and `heard`: the last line before it of the other seat, null at the start."""
-    ordered = turns.select("conversation", "turn", "seat", "text").sort("conversation", "turn")
+    """conversation, turn, seat, text, `cut` and `heard`: the last line before it of the other seat, null at the
+    start.
+    """
+    cut = pl.col("cut").fill_null("") if "cut" in turns.columns else pl.lit("").alias("cut")
+    ordered = turns.select("conversation", "turn", "seat", "text", cut).sort("conversation", "turn")
     last = [
         pl.when(pl.col("seat") == seat).then(pl.col("text")).forward_fill().over("conversation").alias(f"_{seat}")
         for seat in SEATS
@@ -204,6 +207,7 @@ def _with_line_heard(turns: pl.DataFrame) -> pl.DataFrame:
         "turn",
         "seat",
         "text",
+        "cut",
         heard=pl.when(pl.col("seat") == SEATS[0]).then(assistant).otherwise(user),
     )
 
@@ -211,11 +215,11 @@ def _with_line_heard(turns: pl.DataFrame) -> pl.DataFrame:
 def _of_text(lines: pl.DataFrame, cards: Mapping[Key, str]) -> pl.DataFrame:
     rows, names, values = [], [], []
     speaker, key = None, None
-    for row, (conversation, _, seat, text, heard) in enumerate(lines.iter_rows()):
+    for row, (conversation, _, seat, text, cut, heard) in enumerate(lines.iter_rows()):
         if speaker is None or (conversation, seat) != key:
             key = (conversation, seat)
             speaker = _Speaker(cards.get(key), seat, cards.get((conversation, PARTNER[seat])))
-        for name, value in speaker.line(text, heard or ""):
+        for name, value in speaker.line(text, heard or "", bool(cut)):
             rows.append(row)
             names.append(name)
             values.append(value)
@@ -231,8 +235,10 @@ class _Speaker:
         self._card = _Card(card) if card and card.strip() else None
         self._who = (seat, _name(card), _name(partners_card))
 
-    def line(self, text: str, heard: str) -> Values:
-        """(tripwire, value) pairs of the next line; tripwires that do not apply to it are left out."""
+    def line(self, text: str, heard: str, cut: bool = False) -> Values:
+        """(tripwire, value) pairs of the next line; tripwires that do not apply to it are left out. `cut`: words for
+        the other were cut off its end.
+        """
         said = folded_words(text)
         yield "evasion", float(evades(said, folded_words(heard)))
         yield "length", float(len(said))
@@ -243,7 +249,7 @@ class _Speaker:
             yield "repetition", sum(run in self._said for run in runs) / len(runs)
             self._said.update(runs)
         yield "helper_voice", float(HELPER.search(text) is not None)
-        yield "speaks_for_other", float(bool(spoken_for_another(text, *self._who)))
+        yield "speaks_for_other", float(cut or bool(spoken_for_another(text, *self._who)))
         if self._card:
             yield "parroting", self._card.copied(said)
             yield "wrong_person", float(self._card.of_someone_else(text, said))
@@ -315,7 +321,7 @@ def _one_person(said: Sequence[str]) -> list[str]:
 def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]) -> pl.DataFrame:
     rows = [
         (row, text, heard)
-        for row, (_, _, _, text, heard) in enumerate(lines.iter_rows())
+        for row, (_, _, _, text, _, heard) in enumerate(lines.iter_rows())
         if heard and folded_words(heard) and folded_words(text)
     ]
     texts = list(dict.fromkeys(text for _, *both in rows for text in both))
@@ -328,7 +334,7 @@ def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]
 def _perplexity(lines: pl.DataFrame, cards: Mapping[Key, str], logprobs: Callable) -> pl.DataFrame:
     rows = [
         (row, cards[conversation, seat], text)
-        for row, (conversation, _, seat, text, _) in enumerate(lines.iter_rows())
+        for row, (conversation, _, seat, text, *_) in enumerate(lines.iter_rows())
         if (conversation, seat) in cards and folded_words(text)
     ]
     scored = logprobs([card for _, card, _ in rows], [text for _, _, text in rows]) if rows else []

@@ -109,6 +109,7 @@ class Line:
     activation: float | None = (
         None  # projection on the persona's direction, 1 as its own lines, 0 as others'; None where unwatched
     )
+    cut: str = ""  # what stood behind the text and went on as the other speaker; "" for nothing
 
 
 @dataclass(frozen=True)

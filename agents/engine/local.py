@@ -23,13 +23,15 @@ from agents.engine.branches import Branch, Piece, capacity, lots_of_trees, passe
 from agents.engine.prefix_tree import Tree, grow
 from agents.engine.protocol import Sample, Sampling, Steer, Usage, check_each_once
 from agents.engine.sampling import Choice, choose, draws, log_norms
-from agents.engine.sentences import ends_sentence
+from agents.engine.sentences import count_sentences, ends_sentence
 from agents.models import cpu_kernels
 from agents.models.adapters import Adapters
 from agents.models.attention import Pass, Slab
+from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import LoadedModel
 from scenarios.messages import composed
+from scenarios.spoken import without_thoughts
 
 
 class LocalEngine:
@@ -43,6 +45,7 @@ class LocalEngine:
         self._usage = Usage()
         self._adapters = Adapters(loaded)
         self._kernels = cpu_kernels.able(self.model.get_input_embeddings().weight)
+        self._thought_tags = thought_tags(self.tokenizer)
         self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
         self.probe: steering.Probe | None = None  # reads hidden states while lines are generated
 
@@ -53,7 +56,7 @@ class LocalEngine:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [composed(self.tokenizer.decode(list(row), skip_special_tokens=True)) for row in ids]
+        return [composed(decoded(self.tokenizer, row, self._thought_tags)) for row in ids]
 
     def usage(self) -> Usage:
         return self._usage.plus(Usage())  # a reading, not the meter
@@ -254,7 +257,11 @@ class LocalEngine:
                 sentences[i] += limit is not None and self._ends_sentence(token)
                 if token in self.loaded.stop_ids:
                     stopped[i] = "stop"
-                elif limit is not None and sentences[i] >= limit:
+                elif (
+                    limit is not None
+                    and sentences[i] >= limit
+                    and (self._sentences(out[i], sentences[i], sampling[i].thinking) >= limit)
+                ):
                     stopped[i] = "sentences"
                 elif step + 1 < sampling[i].max_tokens and len(branches[i].ids) < self.loaded.info.context:
                     still.append(i)
@@ -291,6 +298,12 @@ class LocalEngine:
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         return logits[back]
+
+    def _sentences(self, chosen: Sequence[Choice], counted: int, thinking: bool) -> int:
+        """The sentences that the line has spoken: `counted`, or those behind its thought."""
+        [text] = self.decode([[choice.token for choice in chosen]])
+        spoken = without_thoughts(text, thinking)
+        return counted if spoken is text else count_sentences(spoken)
 
     def _ends_sentence(self, token: int) -> bool:
         if token not in self._sentence_end:

@@ -24,6 +24,7 @@ class Sampling:
     top_p: float = 1.0
     sentences: int | None = None  # stop once that many sentences have ended
     min_tokens: int = MIN_TOKENS  # no stop token before that many
+    thinking: bool = False  # the branch ends inside a thought, whose sentences do not count
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Sample:
 
     token_ids: tuple[int, ...]  # the stop token included, where one was sampled
     logprobs: tuple[float, ...]
-    stopped: str  # "stop" (a stop token), "sentences" or "length"
+    stopped: str  # "stop" (a stop token), "sentences", "length", or "mark" (cut where it went on as the partner)
     trouble: str | None = None  # why nothing could be sampled, where a server failed
     projections: Mapping[str, float] = field(default_factory=dict)  # on the directions that the engine watches, by name
     drawn: tuple[float, ...] = ()

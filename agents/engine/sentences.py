@@ -21,6 +21,11 @@ def ends_sentence(token: str) -> bool:
     return _LAST_IN_TOKEN.search(token) is not None
 
 
+def count_sentences(text: str) -> int:
+    """The number of sentences that end in a text."""
+    return sum(1 for _ in _IN_TEXT.finditer(text))
+
+
 def first_sentences(text: str, most: int | None) -> str:
     """The text up to the end of sentence number `most`; all of it for None."""
     ends = [match.end() for match in _IN_TEXT.finditer(text)]

@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Sequence
 
-from agents.engine.protocol import Engine
-from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, in_time
+from agents.engine.protocol import Engine, Sampling
+from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, content_of, in_time
 from scenarios.messages import reason
+from scenarios.spoken import opens_thought, without_thoughts
 
 Prompt = tuple[str, str]
 SYSTEMS_AT_ONCE = 16  # system texts kept open at a time
@@ -24,18 +25,24 @@ ENOUGH = 0.5  # of the first token's probability that the options must hold, els
 GIVE_UP = 16  # failures in a row after which a server is given up for a while
 PAUSE_S = 60.0  # that while
 MOST_TOKENS = 12  # of an answer in words
-LOGPROBS, CONSTRAINED, WORDS = range(3)  # how a server is asked, best first
+LOGPROBS, CONSTRAINED, WORDS, THINKING = range(4)  # how a server is asked, best first
 # of the usual templates
 _CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")
 _LETTER = re.compile(r"[^\W_]")
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+CUT_OFF = "cut off within a thought"
+ROOM_TO_THINK = 2048  # tokens of an answer of a model that thinks first
 
 
 class EngineChooser:
-    """The log-probability of each option as the complete answer; a system text is read once for all its prompts."""
+    """The log-probability of each option as the complete answer; a system text is read once for all its prompts.
 
-    def __init__(self, engine: Engine, adapter: str | None = None) -> None:
-        self.engine, self.adapter = engine, adapter
+    Where the chat template opens a thought before the answer, the model thinks first, for at most `room` tokens, and
+    its answer is read after.
+    """
+
+    def __init__(self, engine: Engine, adapter: str | None = None, room: int = ROOM_TO_THINK) -> None:
+        self.engine, self.adapter, self.room = engine, adapter, room
+        self._thinks = opens_thought(engine.info().format.before_said)
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
         """For each prompt, one log-probability in nats per option, or the reason why there is none."""
@@ -64,7 +71,7 @@ class EngineChooser:
         results: list[list[float] | str] = [""] * len(prompts)
         by_system: dict[str, list[int]] = {}
         for place, ((system, _), given) in enumerate(zip(prompts, users, strict=True)):
-            length = len(heads[system]) + len(given) + max(map(len, answers[place]))
+            length = len(heads[system]) + len(given) + (1 if self._thinks else max(map(len, answers[place])))
             if length > info.context:
                 results[place] = (
                     f"the prompt of {length} tokens does not fit: {info.model} reads at most {info.context}"
@@ -74,6 +81,16 @@ class EngineChooser:
         for start in range(0, len(by_system), SYSTEMS_AT_ONCE):
             words_of_prompt = dict(list(by_system.items())[start : start + SYSTEMS_AT_ONCE])
             branches = self.engine.open([heads[system] for system in words_of_prompt], self.adapter)
+            if self._thinks:
+                own = [
+                    (branch, place)
+                    for branch, of in zip(branches, words_of_prompt.values(), strict=True)
+                    for place in of
+                ]
+                for place, text in self._thought_through([(branch, users[place], place) for branch, place in own]):
+                    results[place] = spoken(text, options[place], thinking=True)
+                self.engine.drop(branches)
+                continue
             scores = self.engine.score(
                 branches,
                 [
@@ -88,13 +105,24 @@ class EngineChooser:
                     results[place] = [next(sums) for _ in answers[place]]
         return results
 
+    def _thought_through(self, asked: Sequence[tuple[int, list[int], int]]) -> list[tuple[int, str]]:
+        """(place, answer with its thought) for each (branch, ids of the question, place), greedily sampled."""
+        forks = self.engine.fork([branch for branch, _, _ in asked])
+        self.engine.extend(forks, [ids for _, ids, _ in asked])
+        samples = self.engine.generate(forks, [Sampling(seed=0, max_tokens=self.room, temperature=0.0)] * len(forks))
+        self.engine.drop(forks)
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        return [
+            (place, sample.trouble or text) for (_, _, place), sample, text in zip(asked, samples, texts, strict=True)
+        ]
+
 
 class EndpointChooser:
     """The choice of an OpenAI-compatible server.
 
     It uses the alternatives of the first token where the server returns them; else an answer constrained to the options
     (vLLM); else a free answer, which has to be one of the options. Where the server refuses one way, the next is tried,
-    and the way that works is kept.
+    and the way that works is kept. A server whose model thinks first is asked for words, with room for the thought.
 
     The client retries timeouts, 429 and 5xx for up to `timeout_s` seconds in all. A request that fails gives a reason,
     and the others continue. After `GIVE_UP` failures in a row the server is not asked for `pause_s` seconds; then one
@@ -122,21 +150,25 @@ class EndpointChooser:
                     return f"not asked, since the endpoint failed {self._failures} times in a row: {self._why}"
                 self._again = time.monotonic() + self.pause_s  # this question tries it, the others wait
         server = self.client.with_options(max_retries=0) if given_up else self.client
-        refused = ""
-        for way in range(self.way, WORDS + 1):
+        refused, way = "", self.way
+        while way <= THINKING:
             try:
                 choice = self._answer(server, prompt, options, way).choices[0]
-                shares = (
-                    first_token(choice, options) if way == LOGPROBS else spoken(choice.message.content or "", options)
-                )
+                shares = _read(choice, options, way)
+                thought = has_thought(choice.message)
             except (BadRequestError, UnprocessableEntityError) as error:
                 refused = reason(error)
+                way += 1 if way < WORDS else 2
                 continue
             except (APIError, *NO_ANSWER) as error:
                 return self._failed(reason(error))
-            if shares is not None:
+            if shares is CUT_OFF:
+                way = THINKING
+            elif shares is None:
+                way += 1
+            else:
                 with self._lock:
-                    self.way, self._failures = max(self.way, way), 0
+                    self.way, self._failures = max(self.way, way if way < THINKING or thought else LOGPROBS), 0
                 return shares
         return f"the endpoint failed: {refused}"
 
@@ -153,7 +185,9 @@ class EndpointChooser:
             else None
         )
         more = (
-            {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1} if way == LOGPROBS else {"max_tokens": MOST_TOKENS}
+            {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1}
+            if way == LOGPROBS
+            else {"max_tokens": ROOM_TO_THINK if way == THINKING else MOST_TOKENS}
         )
         return server.chat.completions.create(
             model=self.model,
@@ -163,6 +197,31 @@ class EndpointChooser:
             extra_body=extra,
             **more,
         )
+
+
+def _read(choice, options: Sequence[str], way: int) -> list[float] | str | None:
+    """The shares of the options in a server's answer, or why there are none; None where it has to be asked another
+    way, and CUT_OFF where it ended within a thought, or may have.
+    """
+    (text, _), thought = content_of(choice.message), has_thought(choice.message)
+    words = without_thoughts(text).strip()
+    begun = words.casefold()
+    cut_off = way != THINKING and choice.finish_reason == "length"
+    cut_off = cut_off and (thought or "<think>".startswith(begun) or "[think]".startswith(begun))
+    if way == LOGPROBS:
+        shares = None if thought else first_token(choice, options)
+        return CUT_OFF if cut_off and not isinstance(shares, list) else shares
+    if cut_off:
+        return CUT_OFF
+    if thought and not words:
+        return f"thought and gave no answer (finish_reason {str(choice.finish_reason)[:40]})"
+    return spoken(text, options)
+
+
+def has_thought(message) -> bool:
+    """Whether a server's message holds a thought, in its text or beside it."""
+    text, thought = content_of(message)
+    return thought or without_thoughts(text) is not text
 
 
 def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
@@ -187,12 +246,13 @@ def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
     return [math.log(share) if share else least for share in mass]
 
 
-def spoken(text: str, options: Sequence[str]) -> list[float] | str:
+def spoken(text: str, options: Sequence[str], thinking: bool = False) -> list[float] | str:
     """0 for the option that the whole answer equals and -inf for the others; a reason where it equals none of them.
 
-    Case, surrounding punctuation and blanks, and a model's reasoning before the answer are ignored.
+    Case, surrounding punctuation and blanks, and a model's thought before the answer are ignored; with `thinking`, the
+    text begins inside one.
     """
-    answer = _THOUGHT.sub("", text)
+    answer = without_thoughts(text, thinking)
     first, last = _LETTER.search(answer), _LETTER.search(answer[::-1])
     said = answer[first.start() : len(answer) - last.start()].casefold() if first and last else ""
     meant = [option.casefold() == said for option in options]

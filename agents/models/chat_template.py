@@ -8,8 +8,11 @@ transcript.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+
+from scenarios.spoken import is_thought_tag
 
 DAY = datetime(2024, 7, 26)  # for templates with the date: a dialogue must be the same text on any day
 DIRECTIVES = [*(f"%{letter}" for letter in "aAbBcdefGgHIjklMmpSTuUVwWxXyYZzDF"), "%-d", "%-m", "%-H", "%-I"]
@@ -120,3 +123,21 @@ def _on_the_day(template: str) -> str:
     return (
         f"{{% macro strftime_now(format) %}}{{{{ format{filled} | replace('%%', '%') }}}}{{% endmacro %}}\n{template}"
     )
+
+
+def thought_tags(tokenizer) -> dict[int, str]:
+    """The special tokens that open or close a thought, by id: decoding without special tokens would merge it with the
+    words.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {}).items()
+    return {token: added.content for token, added in added if added.special and is_thought_tag(added.content)}
+
+
+def decoded(tokenizer, ids: Sequence[int], tags: Mapping[int, str]) -> str:
+    """The text of the ids without special tokens, but with the tags of thoughts."""
+    parts, start = [], 0
+    for place, token in enumerate(ids):
+        if token in tags:
+            parts += [tokenizer.decode(list(ids[start:place]), skip_special_tokens=True), tags[token]]
+            start = place + 1
+    return "".join([*parts, tokenizer.decode(list(ids[start:]), skip_special_tokens=True)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agents.engine.protocol import Sample
+from scenarios.spoken import Speaker
 
 SPEAKS_FIRST = "(The conversation begins. You speak first.)"  # what a seat hears when there is nothing to hear yet
 SPEAKS_ON = "(They say nothing. Go on.)"  # when it has the word twice in a row
@@ -20,6 +21,7 @@ class Cue:
     instruction: str
     seed: int
     turn: int = 0
+    speaker: Speaker | None = None  # whose line ends where it goes on as the partner's; None: nothing is cut
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Utterance:
     token_ids: tuple[int, ...] = ()
     logprob: float | None = None
     projections: Mapping[str, float] = field(default_factory=dict)  # see agents.engine.protocol.Sample
+    cut: str = ""  # what stood behind the text and went on as the partner
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ log-probabilities of given text, so that lines come back without ids, and multip
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from agents.engine.protocol import Sampling
 from agents.engine.sentences import first_sentences
 from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
-from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, in_time
+from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, content_of, in_time
 from scenarios.messages import composed, reason
 from scenarios.records import derive_seed
+from scenarios.spoken import spoken_words
 
 CHARACTERS = 100  # of a token, at most: an answer with more of them is no answer of max_tokens
 
@@ -46,7 +48,7 @@ class EndpointSeat:
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
         views = [_with_cue(self._messages[c], cue) for c, cue in cues.items()]
-        said = dict(zip(cues, self._complete(views, [cue.seed for cue in cues.values()]), strict=True))
+        said = dict(zip(cues, self._complete(views, list(cues.values())), strict=True))
         for c, utterance in said.items():
             if isinstance(utterance, Utterance):
                 self._take_the_word(c, cues[c])
@@ -67,7 +69,7 @@ class EndpointSeat:
     ) -> dict[int, list[str] | Trouble]:
         asked = [(c, question.text) for c, questions_of in questions.items() for question in questions_of]
         views = [_with(self._messages[c], "user", text) for c, text in asked]
-        answers = self._complete(views, [derive_seed(cues[c].seed, text) for c, text in asked])
+        answers = self._complete(views, [replace(cues[c], seed=derive_seed(cues[c].seed, text)) for c, text in asked])
         replies: dict[int, list[str] | Trouble] = {c: [] for c in questions}
         for (c, _), answer in zip(asked, answers, strict=True):
             replied = replies[c]
@@ -81,19 +83,19 @@ class EndpointSeat:
         for c in conversations:
             self._messages.pop(c, None)
 
-    def _complete(self, views: Sequence[list[dict[str, str]]], seeds: Sequence[int]) -> list[Utterance | Trouble]:
+    def _complete(self, views: Sequence[list[dict[str, str]]], cues: Sequence[Cue]) -> list[Utterance | Trouble]:
         return in_time(
             self._answer,
-            list(zip(views, seeds, strict=True)),
+            list(zip(views, cues, strict=True)),
             AT_ONCE,
             self.timeout_s,
             lambda why: Trouble(f"the endpoint failed: {why}"),
         )
 
-    def _answer(self, asked: tuple[list[dict[str, str]], int]) -> Utterance | Trouble:
+    def _answer(self, asked: tuple[list[dict[str, str]], Cue]) -> Utterance | Trouble:
         from openai import APIError
 
-        (messages, seed), sampling = asked, self.sampling
+        (messages, cue), sampling = asked, self.sampling
         try:
             answer = self.client.chat.completions.create(
                 model=self.model,
@@ -101,9 +103,10 @@ class EndpointSeat:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
-                seed=seed % 2**31,
+                seed=cue.seed % 2**31,
             )
-            said = answer.choices[0].message.content or ""
+            choice = answer.choices[0]
+            said, thought = content_of(choice.message)
         except (APIError, *NO_ANSWER) as error:
             return Trouble(f"the endpoint failed: {reason(error)}")
         if len(said) > CHARACTERS * sampling.max_tokens:
@@ -111,15 +114,28 @@ class EndpointSeat:
                 f"the endpoint failed: its answer has {len(said):,} characters; expected {sampling.max_tokens} tokens "
                 "at most"
             )
-        text = first_sentences(composed(said).strip(), sampling.sentences)
+        words = spoken_words(composed(said), cue.speaker)
+        if not words.text.strip() and (thought or words.thought or choice.finish_reason not in ("stop", None)):
+            return Trouble(_no_words(choice.finish_reason, thought or words.thought, sampling.max_tokens))
+        text = first_sentences(words.text.strip(), sampling.sentences)
         tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
-        return Utterance(text, tokens)
+        return Utterance(text, tokens, cut=words.cut if text == words.text.strip() else "")
 
     def _take_the_word(self, conversation: int, cue: Cue) -> None:
         self._messages[conversation] = _with_cue(self._messages[conversation], cue)
 
     def _add(self, conversation: int, role: str, text: str) -> None:
         self._messages[conversation] = _with(self._messages[conversation], role, text)
+
+
+def _no_words(finish_reason: str | None, thought: bool, max_tokens: int) -> str:
+    """Why an answer without words is none."""
+    why = f"finish_reason {str(finish_reason)[:40]}"
+    if thought and finish_reason == "length":
+        why += f", all of max_tokens ({max_tokens}) went into reasoning; expected more max_tokens"
+    elif thought:
+        why += ", the answer holds reasoning alone"
+    return f"no words: {why}"
 
 
 def _with(messages: list[dict[str, str]], role: str, text: str) -> list[dict[str, str]]:

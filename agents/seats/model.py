@@ -12,6 +12,7 @@ from dataclasses import replace
 from agents.engine.protocol import Engine, Sample, Sampling, Steer
 from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Spoken, Trouble, Utterance
 from scenarios.records import derive_seed
+from scenarios.spoken import Speaker, Words, opens_thought, spoken_words, without_thoughts
 
 
 class ModelSeat:
@@ -31,17 +32,13 @@ class ModelSeat:
         """`generations` is the number of lines sampled at each place; the first continues the dialogue. With `keep`,
         views remain available after they are closed. `steer` gives the steering of a view from its system text.
         """
-        self.engine, self.sampling, self.adapter, self.generations, self.keep = (
-            engine,
-            sampling,
-            adapter,
-            generations,
-            keep,
-        )
+        self.engine, self.adapter, self.generations, self.keep = engine, adapter, generations, keep
         self.format, self.steer = engine.info().format, steer
+        self.sampling = replace(sampling, thinking=opens_thought(self.format.before_said))
         self.ids: dict[int, list[int]] = {}  # the view of each conversation
         self.spoken: dict[int, list[Spoken]] = {}  # and what was sampled in it
         self._branch: dict[int, int] = {}
+        self._steering: dict[int, Steer | None] = {}
         self._full: set[int] = set()  # views that something no longer fitted into
         self._last: dict[int, str] = {}  # conversation -> what stands at the view's end: "opening", "heard" or "said"
         self._closing_first = (engine.encode([self.format.after_said])[0] or [None])[0]
@@ -53,7 +50,8 @@ class ModelSeat:
         )
         alike: dict[Steer | None, dict[int, list[int]]] = {}
         for (conversation, system), prompt in zip(systems.items(), prompts, strict=True):
-            alike.setdefault(self.steer(system), {})[conversation] = prompt
+            self._steering[conversation] = self.steer(system)
+            alike.setdefault(self._steering[conversation], {})[conversation] = prompt
         for steer, prompts_of in alike.items():
             self._branch |= dict(
                 zip(prompts_of, self.engine.open(list(prompts_of.values()), self.adapter, steer), strict=True)
@@ -69,12 +67,17 @@ class ModelSeat:
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
         self._take_the_word(cues)
         able = [c for c in cues if c not in self._full and len(self.ids[c]) < self.engine.info().context]
-        samples, texts = self._sample({c: self._branch[c] for c in able}, {c: cues[c] for c in able})
+        samples, words = self._sample({c: self._branch[c] for c in able}, {c: cues[c] for c in able})
         said = {
             c: Utterance(
-                text.strip(), len(sample.token_ids), sample.token_ids, sum(sample.logprobs), sample.projections
+                said_words.text.strip(),
+                len(sample.token_ids),
+                sample.token_ids,
+                sum(sample.logprobs),
+                sample.projections,
+                said_words.cut,
             )
-            for c, text, sample in zip(able, texts, samples, strict=True)
+            for c, said_words, sample in zip(able, words, samples, strict=True)
             if not sample.trouble
         }
         self._said(said)
@@ -140,7 +143,8 @@ class ModelSeat:
         }
         seeds = [derive_seed(cues[c].seed, q.text, take) for c, q, _ in able for take in range(self.generations)]
         samples = self.engine.generate(branches, [replace(self.sampling, seed=seed) for seed in seeds])
-        texts = self.engine.decode([sample.token_ids for sample in samples])
+        samples, words = self._spoken(samples, [cues[c].speaker for c, *_ in able for _ in range(self.generations)])
+        texts = [answer.text for answer in words]
         self.engine.drop(branches)
         for place, (c, q, ids) in enumerate(able):
             mine = slice(place * self.generations, (place + 1) * self.generations)
@@ -157,11 +161,13 @@ class ModelSeat:
     def close(self, conversations: Sequence[int]) -> None:
         self.engine.drop([self._branch.pop(c) for c in conversations if c in self._branch])
         self._full.difference_update(conversations)
+        for c in conversations:
+            self._steering.pop(c, None)
         for c in conversations if not self.keep else ():
             self.ids.pop(c, None)
             self.spoken.pop(c, None)
 
-    def _sample(self, branches: Mapping[int, int], cues: Mapping[int, Cue]) -> tuple[list[Sample], list[str]]:
+    def _sample(self, branches: Mapping[int, int], cues: Mapping[int, Cue]) -> tuple[list[Sample], list[Words]]:
         """One line per branch. With more `generations`, the others are sampled on forks and only recorded."""
         takes = [(c, take) for take in range(1, self.generations) for c in branches]
         forks = self.engine.fork([branches[c] for c, _ in takes])
@@ -169,12 +175,47 @@ class ModelSeat:
         samples = self.engine.generate(
             [*branches.values(), *forks], [replace(self.sampling, seed=seed) for seed in seeds]
         )
-        texts = self.engine.decode([sample.token_ids for sample in samples])
+        samples, words = self._spoken(samples, [cues[c].speaker for c in branches] * self.generations)
         self.engine.drop(forks)
-        for place, c in enumerate(branches):
+        for place, (c, branch) in enumerate(branches.items()):
             mine = slice(place, None, len(branches))
-            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), tuple(texts[mine])))
-        return samples[: len(branches)], texts[: len(branches)]
+            texts = tuple(said.text for said in words[mine])
+            self.spoken[c].append(Spoken(cues[c].turn, len(self.ids[c]), tuple(samples[mine]), texts))
+            if words[place].cut:  # what was cut away is in no view
+                [self._branch[c]] = self.engine.open(
+                    [[*self.ids[c], *samples[place].token_ids]], self.adapter, self._steering[c]
+                )
+                self.engine.drop([branch])
+        return samples[: len(branches)], words[: len(branches)]
+
+    def _spoken(
+        self, samples: Sequence[Sample], speakers: Sequence[Speaker | None]
+    ) -> tuple[list[Sample], list[Words]]:
+        """The samples up to where they go on as the partner, and their words; a thought without words is trouble."""
+        texts = self.engine.decode([sample.token_ids for sample in samples])
+        thinking = self.sampling.thinking
+        kept, words = [], []
+        for sample, text, speaker in zip(samples, texts, speakers, strict=True):
+            said = spoken_words(text, speaker, thinking)
+            if said.cut:
+                starts = self.engine.decode([sample.token_ids[:end] for end in range(len(sample.token_ids) + 1)])
+                end = next(
+                    place
+                    for place, start in enumerate(starts)
+                    if len(without_thoughts(start, thinking).rstrip()) >= len(said.text)
+                )
+                parts = (sample.token_ids, sample.logprobs, sample.drawn)
+                ids, logprobs, drawn = (part[:end] for part in parts)
+                sample = replace(sample, token_ids=ids, logprobs=logprobs, drawn=drawn, stopped="mark")
+            elif said.thought and not said.text.strip() and not sample.trouble:
+                sample = replace(
+                    sample,
+                    trouble=f"no words: all of the {len(sample.token_ids)} tokens went into a thought; expected more "
+                    "max_tokens, or a model that does not think",
+                )
+            kept.append(sample)
+            words.append(said)
+        return kept, words
 
     def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
         """The text between the end of the view and further text of the other seat."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from agents.engine.protocol import Engine, Sampling, Steer
 from agents.models.chat_template import ChatFormat
+from scenarios.spoken import opens_thought, without_thoughts
 
 NOBODY = "You are a helpful assistant."  # the system text where a talk has none
 LEAST = 24  # tokens that are worth a fork
@@ -62,7 +63,7 @@ class Respondent:
             if trouble := next((sample.trouble for sample in samples if sample.trouble), None):
                 raise ValueError(trouble)
             for place, text in zip(places, self.engine.decode([sample.token_ids for sample in samples]), strict=True):
-                replies[place] = text.strip()
+                replies[place] = without_thoughts(text, opens_thought(self.engine.info().format.before_said)).strip()
         return replies
 
     def states(self, talks: Sequence[Talk], replies: Sequence[str]) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agents.seats.base import Cue, Left, Question, Trouble, Utterance
 from scenarios.messages import composed
+from scenarios.spoken import spoken_words
 
 
 class ScriptedSeat:
@@ -23,12 +24,15 @@ class ScriptedSeat:
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance]:
         texts = {c: self.script[self._spoken[c] % len(self.script)] for c in cues}
-        return self.recite(cues, {c: Utterance(text, len(text.split())) for c, text in texts.items()})
+        words = {c: spoken_words(text, cues[c].speaker) for c, text in texts.items()}
+        self._spoken.update({c: self._spoken[c] + 1 for c in cues})
+        return {c: Utterance(said.text, len(said.text.split()), cut=said.cut) for c, said in words.items()}
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         for c, utterance in said.items():
             # else words the scenario gave
-            self._spoken[c] += utterance.text == self.script[self._spoken[c] % len(self.script)]
+            script = self.script[self._spoken[c] % len(self.script)]
+            self._spoken[c] += utterance.text in (script, spoken_words(script, cues[c].speaker).text)
         return dict(said)
 
     def ask(self, questions: Mapping[int, Sequence[Question]]) -> dict[int, list[list[float]] | Trouble]:

@@ -132,3 +132,20 @@ def check(endpoint: str, model: str) -> None:
         raise ValueError(
             f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}"
         )
+
+
+def content_of(message) -> tuple[str, bool]:
+    """The text of an answer's message ("" for null), and whether the server gave a thought beside it.
+
+    Servers put thoughts into `reasoning_content` or `reasoning`, or into parts of the content that are no text. Raises
+    TypeError where the content is of another type.
+    """
+    thought = any(getattr(message, name, None) for name in ("reasoning_content", "reasoning", "reasoning_details"))
+    content = getattr(message, "content", None)
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, dict)]
+        texts = [part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
+        return "\n".join(texts), thought or len(texts) < len(content)
+    if content is not None and not isinstance(content, str):
+        raise TypeError(f"content is a {type(content).__name__}; expected text")
+    return content or "", thought

@@ -17,11 +17,13 @@ from urllib.parse import urlsplit
 
 from agents.engine.prefix_tree import size
 from agents.engine.protocol import Sample, Sampling, Steer, Usage, check_each_once
-from agents.engine.sentences import ends_sentence
+from agents.engine.sentences import count_sentences, ends_sentence
+from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import composed, reason
+from scenarios.spoken import without_thoughts
 
 AT_ONCE = 64  # requests under way: a server batches them
 PROBE = "Hello there. My name is"
@@ -159,6 +161,7 @@ class ServedEngine:
             raise ValueError(lacking(server))
         self.server, self.timeout_s = server, timeout_s
         self.tokenizer, self._stop_ids = server.reading.tokenizer, server.reading.stop_ids
+        self._thought_tags = thought_tags(self.tokenizer)
         self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
         self._info = EngineInfo(
@@ -181,7 +184,7 @@ class ServedEngine:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return [composed(self.tokenizer.decode(list(row), skip_special_tokens=True)) for row in ids]
+        return [composed(decoded(self.tokenizer, row, self._thought_tags)) for row in ids]
 
     def usage(self) -> Usage:
         return self._usage.plus(Usage())
@@ -232,7 +235,7 @@ class ServedEngine:
         answers = self._ask("generate", [(self._line(branches[i], sampling[i]), _sampled) for i in wanted])
         samples = [Sample((), (), "length")] * len(branches)
         for i, answer in zip(wanted, answers, strict=True):
-            samples[i] = self._sample(answer, sampling[i].sentences)
+            samples[i] = self._sample(answer, sampling[i])
         for branch, sample in zip(branches, samples, strict=True):
             self._ids[branch].extend(sample.token_ids)
             self._usage.tokens_new += len(sample.token_ids)
@@ -322,20 +325,24 @@ class ServedEngine:
 
     # -- answers
 
-    def _sample(self, answer: Sample | ValueError, sentences: int | None) -> Sample:
+    def _sample(self, answer: Sample | ValueError, sampling: Sampling) -> Sample:
         return (
             Sample((), (), "length", trouble=str(answer))
             if isinstance(answer, ValueError)
-            else self._cut(answer, sentences)
+            else self._cut(answer, sampling.sentences, sampling.thinking)
         )
 
-    def _cut(self, sample: Sample, sentences: int | None) -> Sample:
+    def _cut(self, sample: Sample, sentences: int | None, thinking: bool) -> Sample:
         """The sample up to the token that ends sentence number `sentences`, since a server counts tokens only."""
         if sentences is None:
             return sample
         ended = 0
         for place, token in enumerate(sample.token_ids, start=1):
             ended += ends_sentence(self.tokenizer.decode([token]))
+            if ended >= sentences and token not in self._stop_ids:
+                [text] = self.decode([sample.token_ids[:place]])
+                spoken = without_thoughts(text, thinking)
+                ended = ended if spoken is text else count_sentences(spoken)
             if ended >= sentences and token not in self._stop_ids:
                 return Sample(sample.token_ids[:place], sample.logprobs[:place], "sentences")
         return sample

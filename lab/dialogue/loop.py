@@ -25,6 +25,7 @@ from metrics.judges.pairs import pairs_of_line
 from scenarios import graph as graphs
 from scenarios.records import PARTNER, SEATS, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.scenario import Scenario
+from scenarios.spoken import Speaker
 
 SYSTEM = (
     "{card}\n{instruction}\nYou are {name}. Stay in character and answer as {name} in one or two short sentences. "
@@ -171,7 +172,12 @@ class Play:
         reminder = self.scenario.seats[seat].reminder.replace("{card}", me.card) if words is None else ""
         return Next(
             seat,
-            Cue(" ".join(filter(None, (instruction, reminder))), self._seed(dialogue.number, seat, turn), turn),
+            Cue(
+                " ".join(filter(None, (instruction, reminder))),
+                self._seed(dialogue.number, seat, turn),
+                turn,
+                Speaker(seat, me.name, partner.name),
+            ),
             words,
             fact,
         )
@@ -232,6 +238,7 @@ class Play:
             said.logprob,
             seconds,
             said.projections.get(dialogue.cast[seat].id),
+            said.cut,
         )
         dialogue.lines.append(line)
         if ready:

@@ -122,6 +122,7 @@ class LineEvent(Event):
     logprob: NotRequired[float | None]  # nats, summed over token_ids at temperature 1; None where nothing was sampled
     seconds: NotRequired[float]  # this line's share of its batch
     activation: NotRequired[float | None]  # projection on the persona's direction; None where it is not watched
+    cut: NotRequired[str]  # what stood behind the text and went on as the other speaker; "" for nothing
     origin: NotRequired[LineOrigin]  # only of a line of another run
 
 

@@ -27,6 +27,7 @@ TURNS = {
     "token_ids": pl.List(pl.Int64),
     "logprob": pl.Float64,
     "seconds": pl.Float64,
+    "cut": pl.String,
 }
 JUDGEMENTS = {
     "run_id": pl.String,

@@ -25,7 +25,8 @@ from lab.transcripts.transcript import NODE, Transcript
 from scenarios.messages import parsed_json
 from scenarios.persona_schema import PersonaSpec, mapping_or_text
 from scenarios.personas import find_persona
-from scenarios.records import ASSISTANT, SEATS, USER, Line, Persona
+from scenarios.records import ASSISTANT, PARTNER, SEATS, USER, Line, Persona
+from scenarios.spoken import Speaker, spoken_words
 from scenarios.yaml_files import KINDS, ScenarioError
 
 OWN_SLOTS = Path(scenarios.__file__).parent / "personas" / "townsfolk.yaml"
@@ -266,9 +267,11 @@ def _with_facts(role: str, given: PersonaSpec) -> Persona:
 
 
 def _lines(number: int, cast: Mapping[str, Persona], said: Sequence[tuple[str, str]]) -> tuple[Line, ...]:
+    speakers = {seat: Speaker(seat, cast[seat].name, cast[PARTNER[seat]].name) for seat in cast}
+    spoken = [(seat, spoken_words(_clean(text), speakers[seat])) for seat, text in said]
     return tuple(
-        Line(number, turn, seat, cast[seat].id, NODE, _clean(text), len(text.split()))
-        for turn, (seat, text) in enumerate(said)
+        Line(number, turn, seat, cast[seat].id, NODE, words.text, len(words.text.split()), cut=words.cut)
+        for turn, (seat, words) in enumerate(spoken)
     )
 
 

@@ -117,4 +117,9 @@ def lines_of(turns: pl.DataFrame) -> Iterator[tuple[int, tuple[Line, ...]]]:
     """(conversation, lines in turn order) for each conversation of a turns frame."""
     rows = turns.drop("run_id").sort("conversation", "turn").iter_rows(named=True)
     for number, group in groupby(rows, key=lambda row: row["conversation"]):
-        yield number, tuple(Line(**{**row, "token_ids": tuple(row["token_ids"] or ())}) for row in group)
+        yield (
+            number,
+            tuple(
+                Line(**row | {"token_ids": tuple(row["token_ids"] or ()), "cut": row.get("cut") or ""}) for row in group
+            ),
+        )

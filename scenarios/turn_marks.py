@@ -15,6 +15,7 @@ _OF_SEAT = {
     ASSISTANT: frozenset("assistant ai bot host therapist tutor chatbot model".split()),
 }
 _OWN = frozenset({"me", "i", "myself"})
+_TURNS = frozenset({"user", "human", "assistant"})
 _OTHERS = frozenset("them you they other partner system stranger".split()).union(*_OF_SEAT.values())
 _MARK = re.compile(
     r"^[ \t]*[#*_\[(<|]{0,4}[ \t]?(?P<who>[^\W\d_][\w.'’-]{0,30}"
@@ -44,6 +45,25 @@ def spoken_for_another(text: str, seat: str = "", own: str = "", partner: str = 
             spans.append((since, mark.start()))
             since = None
     return spans if since is None else [*spans, (since, len(text))]
+
+
+def next_turn(text: str, seat: str = "", own: str = "", partner: str = "") -> int | None:
+    """Where a text goes on with another turn, behind words of the speaker's: the start of the mark; None where it does
+    not, or where the text begins with the other's mark.
+
+    "User:", "Human:" and "Assistant:" begin a turn in either seat, since a model in the user's seat is an assistant to
+    itself.
+    """
+    mine = (_names(own) | _OWN | _OF_SEAT.get(seat, frozenset())) - _names(partner)
+    others = (_OTHERS | _names(partner)) - (mine - (_TURNS - _names(own)))
+    first = len(text) - len(text.lstrip())
+    for mark in _MARK.finditer(text):
+        who = mark["who"].casefold()
+        if mark.start() > first and who in others:
+            return mark.start()
+        if mark.start() <= first and seat and who in others - mine:
+            return None
+    return None
 
 
 def own_words(text: str, seat: str = "", own: str = "", partner: str = "") -> str:
