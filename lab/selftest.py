@@ -99,7 +99,7 @@ def _selftest(args: argparse.Namespace) -> int:
     names = list(dict.fromkeys(args.judge or ASKED))
     if args.judges:
         sources = [args.file, *args.overrides] if args.file else []
-        return compare_judges(names, sources, args.personas, args.seed, args.device, args.json, args.plot)
+        return compare_judges(names, sources, args.personas, args.device, args.json, args.plot)
     if args.file:
         raise ValueError(f"{args.file!r} is for --judges or --kill N; expected options only")
     result = with_judges(names, args.personas, size := SIZES[args.size or "default"], args.seed, args.device)

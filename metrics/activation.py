@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from metrics import P_VALUE, metric_row, metrics_frame, stacked
-from metrics.reductions import Resampling, by_level, for_group, interval_row, of_metric, units
+from metrics.reductions import by_level, interval_row, of_metric, units
 from metrics.stats.intervals import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
 
@@ -25,14 +25,11 @@ DRIFT, SLOPE, CORRELATION = "activation_drift", "activation_drift_slope", "activ
 COLUMNS = {"conversation": pl.Int64, "turn": pl.Int64, "seat": pl.String, "value": pl.Float64}
 
 
-def activation_rows(
-    activations: pl.DataFrame | None, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
-) -> pl.DataFrame:
+def activation_rows(activations: pl.DataFrame | None, judgements: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """Rows of all three measures, for each seat (and judge).
 
     `activations` has the columns conversation, turn, seat and value (the projection); None counts as no line.
     """
-    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
     known = (
         pl.DataFrame(schema=COLUMNS)
@@ -44,9 +41,9 @@ def activation_rows(
     for seat in SEATS:
         part = known.filter(pl.col("seat") == seat)
         x, y, conversations = (part[column].to_numpy() for column in ("turn", "y", "conversation"))
-        slope = clustered_slope(x, y, units(part), centred=conversations, confidence=how["confidence"])
+        slope = clustered_slope(x, y, units(part), centred=conversations, confidence=confidence)
         parts += [
-            by_level(part, DRIFT, None, seat, **how),
+            by_level(part, DRIFT, None, seat, confidence=confidence),
             metrics_frame(
                 [
                     interval_row(slope, SLOPE, None, seat, "run"),
@@ -57,12 +54,12 @@ def activation_rows(
         for judge in sorted(set(judged["judge"])):
             both = part.join(judged.filter(pl.col("judge") == judge), on=["conversation", "turn", "seat"])
             x, y = (both[column].to_numpy() for column in ("y", "p_inconsistent"))
-            correlation = rank_correlation(x, y, units(both), **for_group(how, CORRELATION, judge, seat))
+            correlation = rank_correlation(x, y, units(both), confidence=confidence)
             parts.append(metrics_frame([interval_row(correlation, CORRELATION, judge, seat, "run")]))
     return stacked(parts)
 
 
-def rank_correlation(x, y, clusters, *, confidence: float, resamples: int, seed: int) -> Interval:
+def rank_correlation(x, y, clusters, *, confidence: float) -> Interval:
     """Spearman's correlation, -1 to 1, of x and y (N,), with its interval over clusters (N,).
 
     Ranks are computed anew without each cluster; ties have their middle rank. NaN where x or y is constant.

@@ -25,7 +25,7 @@ from metrics.stats.shares import share_of_counts
 LINE_TO_LINE = "line_to_line"
 
 
-def judged_pairs(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def judged_pairs(judgements: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """Share of pairs that were judged, 0 to 1, over the run, for each judge and seat; n counts all pairs."""
     rows = []
     for judge, seat, part in groups(of_metric(judgements, LINE_TO_LINE)):

@@ -31,7 +31,7 @@ import polars as pl
 from metrics import NAN, metrics_frame, stacked
 from metrics.conflicts import DOUBT, PERSONA, marks_of_lines
 from metrics.judges import LINES
-from metrics.reductions import Resampling, for_group, groups, interval_row, labelled
+from metrics.reductions import groups, interval_row, labelled
 from metrics.stats.intervals import Interval, clustered_mean
 from metrics.stats.shares import share_of_counts
 
@@ -103,9 +103,8 @@ def contradicting(judgements: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**judgements.schema, "returns": pl.Boolean})
 
 
-def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def contradiction_rows(judgements: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """Rows of the lines and facts that are counted, by conversation and over the run, for each judge and seat."""
-    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
     rows = judgements.filter(pl.col("metric").is_in(LINES))
     for judge, seat, part in groups(rows):
@@ -124,18 +123,15 @@ def contradiction_rows(judgements: pl.DataFrame, *, confidence: float, resamples
             .with_columns(pl.col("value").fill_null(NAN), pl.col("n").fill_null(0))
         )
         parts += [
-            _counts(_rows_in(lines, at_fault), LINES_AT_FAULT, judge, seat, how),
-            _counts(spoken, "contradicted_facts", judge, seat, how),
-            _counts(_rows_in(lines, left_open), "suspects", judge, seat, how),
+            _counts(_rows_in(lines, at_fault), LINES_AT_FAULT, judge, seat, confidence),
+            _counts(spoken, "contradicted_facts", judge, seat, confidence),
+            _counts(_rows_in(lines, left_open), "suspects", judge, seat, confidence),
         ]
     return stacked(parts)
 
 
-def shape(
-    turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int
-) -> pl.DataFrame:
+def shape(turns: pl.DataFrame, judgements: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """Rows of the three measures of the graph by conversation and over the run, for each judge and seat."""
-    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     parts = []
     rows = judgements.filter(pl.col("metric").is_in(LINES))
     for judge, seat, part in groups(rows):
@@ -144,9 +140,9 @@ def shape(
         pairs = scored.filter(pl.col("metric") == "line_to_line")
         network = graph(turns, scored)
         parts += [
-            _counts(_components(network, _scored_lines(scored)), COMPONENTS, judge, seat, how),
-            _maxima(_by_fact(network, facts), MOST, judge, seat, how),
-            _maxima(_by_span(pairs), LONGEST, judge, seat, how),
+            _counts(_components(network, _scored_lines(scored)), COMPONENTS, judge, seat, confidence),
+            _maxima(_by_fact(network, facts), MOST, judge, seat, confidence),
+            _maxima(_by_span(pairs), LONGEST, judge, seat, confidence),
         ]
     return stacked(parts)
 
@@ -183,7 +179,7 @@ def _by_span(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.with_columns(value=span.cast(pl.Float64))
 
 
-def _maxima(parts: pl.DataFrame, name: str, judge: str | None, seat: str, how: Resampling) -> pl.DataFrame:
+def _maxima(parts: pl.DataFrame, name: str, judge: str | None, seat: str, confidence: float) -> pl.DataFrame:
     """The rows of the largest value of each conversation, and of the mean of these over the run.
 
     `parts` has the columns conversation and value.
@@ -191,9 +187,7 @@ def _maxima(parts: pl.DataFrame, name: str, judge: str | None, seat: str, how: R
     each = (
         parts.group_by("conversation").agg(value=pl.col("value").max(), n=pl.len().cast(pl.Int64)).sort("conversation")
     )
-    mean = clustered_mean(
-        each["value"].to_numpy(), each["conversation"].to_numpy(), **for_group(how, name, judge, seat)
-    )
+    mean = clustered_mean(each["value"].to_numpy(), each["conversation"].to_numpy(), confidence=confidence)
     mean = replace(mean, low=float(np.maximum(0.0, mean.low)))
     return stacked(
         [
@@ -203,13 +197,13 @@ def _maxima(parts: pl.DataFrame, name: str, judge: str | None, seat: str, how: R
     )
 
 
-def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, how: Resampling) -> pl.DataFrame:
+def _counts(counts: pl.DataFrame, name: str, judge: str | None, seat: str, confidence: float) -> pl.DataFrame:
     """The rows of a frame (conversation, value, n) and of the sum over the run; conversations with n = 0 add
     nothing.
     """
     counts = counts.sort("conversation")
     known = counts.filter(pl.col("n") > 0)
-    total = _total(known["value"].to_numpy().astype(float), known["n"].to_numpy().astype(float), how["confidence"])
+    total = _total(known["value"].to_numpy().astype(float), known["n"].to_numpy().astype(float), confidence)
     return stacked(
         [
             labelled(counts, name, judge, seat, "conversation"),

@@ -1,4 +1,4 @@
-"""Sums by conversation behind every measure of a run, so that two runs can be resampled together.
+"""Sums by conversation behind every measure of a run, so that two runs can be compared by conversation.
 
 A measure with a row per conversation is the mean over its scored rows: the sum of value * n over the sum of n, which
 equals the run's own value. Counts and maxima (`PER_CONVERSATION`) are compared as means over conversations, since runs

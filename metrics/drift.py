@@ -13,30 +13,28 @@ drift" (`metrics.P_VALUE`).
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import polars as pl
 
 from metrics import P_VALUE, metric_row, metrics_frame, stacked
-from metrics.reductions import Resampling, by_level, groups, interval_row, of_metric, units
+from metrics.reductions import by_level, groups, interval_row, of_metric, units
 from metrics.stats.intervals import clustered_slope
 
 GLOBAL = {"global_drift": "prompt_to_line", "qa_drift": "qa"}  # the name of a drift over the dialogue -> its judgements
 
 
-def drift_rows(
-    turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float, resamples: int, seed: int
-) -> pl.DataFrame:
+def drift_rows(turns: pl.DataFrame, judgements: pl.DataFrame, *, window: int, confidence: float) -> pl.DataFrame:
     """The rows of local and global drift, for each judge and seat.
 
     `window` counts a seat's own previous lines. Raises ValueError where it is below 1.
     """
-    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     near, length = near_pairs(turns, judgements, window), longest(turns)
-    parts = [local(near, **how), slopes(near, "local_drift_slope", **how)]
+    parts = [local(near, confidence=confidence), slopes(near, "local_drift_slope", confidence=confidence)]
     for name, metric in GLOBAL.items():
         rows = of_metric(judgements, metric)
-        parts += [slopes(rows, f"{name}_slope", **how), thirds(rows, f"{name}_thirds", length, **how)]
+        parts += [
+            slopes(rows, f"{name}_slope", confidence=confidence),
+            thirds(rows, f"{name}_thirds", length, confidence=confidence),
+        ]
     return stacked(parts)
 
 
@@ -72,41 +70,43 @@ def near_pairs(turns: pl.DataFrame, judgements: pl.DataFrame, window: int) -> pl
     return pairs.filter((pl.col("own") - pl.col("against_own")).is_between(1, window)).select(judgements.columns)
 
 
-def local(near: pl.DataFrame, **how: Unpack[Resampling]) -> pl.DataFrame:
+def local(near: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """Rows of local_drift by turn, by conversation and over the run."""
     return stacked(
-        by_level(rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, share=True, **how)
+        by_level(
+            rows.with_columns(y=pl.col("inconsistent")), "local_drift", judge, seat, confidence=confidence, share=True
+        )
         for judge, seat, rows in groups(near)
     )
 
 
-def slopes(rows: pl.DataFrame, name: str, **how: Unpack[Resampling]) -> pl.DataFrame:
+def slopes(rows: pl.DataFrame, name: str, *, confidence: float) -> pl.DataFrame:
     """Rows of the least squares slope of inconsistency on the turn, in inconsistency per turn, and of their p."""
     slope_rows = []
     for judge, seat, part in groups(rows):
         part = part.filter(pl.col("inconsistent").is_not_null())
-        slope_rows += _trend(part, "turn", name, judge, seat, how)
+        slope_rows += _trend(part, "turn", name, judge, seat, confidence)
     return metrics_frame(slope_rows)
 
 
-def thirds(rows: pl.DataFrame, name: str, length: int, **how: Unpack[Resampling]) -> pl.DataFrame:
+def thirds(rows: pl.DataFrame, name: str, length: int, *, confidence: float) -> pl.DataFrame:
     """Rows of the inconsistency in the last third of `length` turns minus that in the first third, -1 to 1, and of
     their p. n counts the rows in both thirds.
     """
     difference_rows = []
     for judge, seat, part in groups(rows):
-        difference_rows += _trend(of_thirds(part, length), "late", name, judge, seat, how)
+        difference_rows += _trend(of_thirds(part, length), "late", name, judge, seat, confidence)
     return metrics_frame(difference_rows)
 
 
-def _trend(part: pl.DataFrame, on: str, name: str, judge: str | None, seat: str, how: Resampling) -> list[dict]:
+def _trend(part: pl.DataFrame, on: str, name: str, judge: str | None, seat: str, confidence: float) -> list[dict]:
     """The rows of the slope of inconsistency on the column `on`, within conversations, and of its p."""
     slope = clustered_slope(
         part[on].to_numpy().astype(float),
         part["inconsistent"].to_numpy(),
         units(part),
         centred=part["conversation"].to_numpy(),
-        confidence=how["confidence"],
+        confidence=confidence,
     )
     return [
         interval_row(slope, name, judge, seat, "run"),

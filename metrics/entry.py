@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import exp, inf, isnan
-from typing import TYPE_CHECKING
+from typing import TypedDict
 
 import polars as pl
-
-if TYPE_CHECKING:
-    from metrics.reductions import Resampling
 
 MISSING = "–"  # in place of a number that is not there
 ACTIVATIONS = "activations"  # what a metric may need beside judgements, EMBEDDER and REFERENCE (metrics.judges.entry)
@@ -26,6 +23,12 @@ class Figure:
     drifts: bool = False  # above 0 means that the seat gets worse
 
 
+class IntervalOptions(TypedDict):
+    """How intervals are computed, as keyword arguments of the reductions."""
+
+    confidence: float  # 0 to 1
+
+
 @dataclass(frozen=True)
 class MetricContext:
     """The inputs of a metric. Frames have the columns of turns.parquet and judgements.parquet."""
@@ -33,7 +36,7 @@ class MetricContext:
     turns: pl.DataFrame
     judgements: pl.DataFrame
     window: int  # own previous lines that local drift compares with
-    how: Resampling  # confidence, resamples and seed, as keywords of the reductions
+    how: IntervalOptions
     cards: Mapping[tuple[int, str], str] | None = None  # a persona's card by (conversation, seat)
     embed: Callable | None = None  # texts -> unit vectors (texts, width)
     logprobs: Callable | None = None  # (cards, texts) -> for each text, said under its card, nats of each token

@@ -14,7 +14,6 @@ import polars as pl
 from metrics import METRICS_SCHEMA, P_VALUE, UNSCORED, stacked
 from metrics.catalogue import ENTRIES, MEASURES, METRICS, metric_entry
 from metrics.entry import MetricContext, MetricEntry
-from metrics.reductions import Resampling
 from metrics.units import with_units
 from scenarios import plugins
 from scenarios.suggestions import nearest
@@ -27,24 +26,21 @@ def measure_run(
     metrics: Sequence[str],
     window: int,
     confidence: float,
-    resamples: int,
-    seed: int,
     cards: Mapping[tuple[int, str], str] | None = None,
     embed: Callable | None = None,
     logprobs: Callable | None = None,
     activations: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The metric rows (`metrics.METRICS_SCHEMA`): the lab's in the order of `metrics.catalogue.ENTRIES`, then those of
-    installed packages in the order of `metrics`. Equal input and seed give equal rows.
+    installed packages in the order of `metrics`. Equal input gives equal rows.
 
     `activations` (conversation, turn, seat, value) are used by "activation"; `cards` (by conversation and seat),
     `embed` and `logprobs` by the tripwires. Rows whose input is missing are left out or NaN. Raises ValueError for an
     unknown metric, and for a package's metric that does not return metric rows.
     """
-    how: Resampling = {"confidence": confidence, "resamples": resamples, "seed": seed}
     judgements = with_units(judgements, turns)
     activations = None if activations is None else with_units(activations, turns)
-    context = MetricContext(turns, judgements, window, how, cards, embed, logprobs, activations)
+    context = MetricContext(turns, judgements, window, {"confidence": confidence}, cards, embed, logprobs, activations)
     return stacked(_rows(entry, context) for entry in list(_entries(metrics)))
 
 

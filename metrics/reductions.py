@@ -8,7 +8,6 @@ shares are those of `metrics.stats.shares`, of other means those of `metrics.sta
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -16,15 +15,7 @@ import polars as pl
 from metrics import METRICS_SCHEMA, NAN, UNSCORED, metric_row, metrics_frame, stacked
 from metrics.stats.intervals import Interval, clustered_mean, clustered_means
 from metrics.stats.shares import clustered_share, clustered_shares
-from scenarios.records import SEATS, derive_seed
-
-
-class Resampling(TypedDict):
-    """How intervals are computed, as keyword arguments."""
-
-    confidence: float  # 0 to 1
-    resamples: int
-    seed: int
+from scenarios.records import SEATS
 
 
 def groups(rows: pl.DataFrame) -> Iterator[tuple[str | None, str, pl.DataFrame]]:
@@ -50,7 +41,7 @@ def of_metric(judgements: pl.DataFrame, metric: str) -> pl.DataFrame:
     return rows.filter(pl.col("against") == "persona") if metric == "prompt_to_line" else rows
 
 
-def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
+def consistency_rows(judgements: pl.DataFrame, metric: str, *, confidence: float) -> pl.DataFrame:
     """Consistency by turn, by conversation and over the run, for each judge and seat.
 
     Rows by turn and over the run have intervals.
@@ -58,12 +49,12 @@ def consistency_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resamp
     parts = []
     for judge, seat, rows in groups(of_metric(judgements, metric)):
         rows = rows.with_columns(y=1 - pl.col("inconsistent"))
-        parts.append(by_level(rows, metric, judge, seat, share=True, **how))
+        parts.append(by_level(rows, metric, judge, seat, confidence=confidence, share=True))
     return stacked(parts)
 
 
 def by_level(
-    rows: pl.DataFrame, metric: str, judge: str | None, seat: str, *, share: bool = False, **how: Unpack[Resampling]
+    rows: pl.DataFrame, metric: str, judge: str | None, seat: str, *, confidence: float, share: bool = False
 ) -> pl.DataFrame:
     """The mean of column y (null where unscored) by turn, by conversation and over the run; `rows` has the columns
     conversation, turn and y.
@@ -71,14 +62,14 @@ def by_level(
     With `share`, y is 0 or 1, and intervals are those of shares. Rows by conversation have no interval (NaN), since a
     conversation is one cluster.
     """
-    how = for_group(how, metric, judge, seat)
     scored = rows.filter(pl.col("y").is_not_null())
     y, at, clusters = scored["y"].to_numpy(), scored["turn"].to_numpy(), units(scored)
     if share:
-        means = clustered_shares(y, clusters, at, confidence=how["confidence"])
-        over_run = clustered_share(y, clusters, confidence=how["confidence"])
+        means = clustered_shares(y, clusters, at, confidence=confidence)
+        over_run = clustered_share(y, clusters, confidence=confidence)
     else:
-        means, over_run = clustered_means(y, clusters, at, **how), clustered_mean(y, clusters, **how)
+        means = clustered_means(y, clusters, at, confidence=confidence)
+        over_run = clustered_mean(y, clusters, confidence=confidence)
     turns = [
         interval_row(means.get(turn, Interval(NAN, NAN, NAN, 0)), metric, judge, seat, "turn", turn=turn)
         for turn in sorted(rows["turn"].unique().to_list())
@@ -97,12 +88,12 @@ def by_level(
     )
 
 
-def unscored_metric_rows(judgements: pl.DataFrame, metric: str, **how: Unpack[Resampling]) -> pl.DataFrame:
+def unscored_metric_rows(judgements: pl.DataFrame, metric: str, *, confidence: float) -> pl.DataFrame:
     """The share of a metric's rows that could not be scored, 0 to 1, over the run; n counts all rows."""
     name, rows = UNSCORED + metric, []
     for judge, seat, part in groups(of_metric(judgements, metric)):
         missing = part["inconsistent"].is_null().cast(pl.Float64).to_numpy()
-        share = clustered_share(missing, units(part), confidence=how["confidence"])
+        share = clustered_share(missing, units(part), confidence=confidence)
         rows.append(interval_row(share, name, judge, seat, "run"))
     return metrics_frame(rows)
 
@@ -125,8 +116,3 @@ def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, le
         pl.lit(value, dtype=METRICS_SCHEMA[name]).alias(name) for name, value in missing.items()
     )
     return values.select(list(METRICS_SCHEMA))
-
-
-def for_group(how: Resampling, *names: object) -> Resampling:
-    """The resampling with a seed derived from its own seed and the names: one seed for each metric, judge and seat."""
-    return {**how, "seed": derive_seed(how["seed"], "bootstrap", *names)}

@@ -127,8 +127,6 @@ def tripwires(
     embed: Callable[[Sequence[str]], np.ndarray] | None = None,
     logprobs: LogProbs | None = None,
     confidence: float,
-    resamples: int,
-    seed: int,
 ) -> pl.DataFrame:
     """Rows (`metrics.METRICS_SCHEMA`) of every tripwire that can be computed from the arguments; their judge is null.
 
@@ -152,10 +150,10 @@ def tripwires(
     names = [*TEXT, *(["relevance"] if embed else []), *(["perplexity_nats"] if logprobs else [])]
     values = with_units(values, turns)
     by_group = values.partition_by("name", "seat", as_dict=True)
-    how, none = {"confidence": confidence, "resamples": resamples, "seed": seed}, values.clear()
+    none = values.clear()
     seats = sorted(turns["seat"].unique()) or SEATS
     return stacked(
-        by_level(by_group.get((name, seat), none), name, None, seat, share=name in SHARES, **how)
+        by_level(by_group.get((name, seat), none), name, None, seat, confidence=confidence, share=name in SHARES)
         for name in names
         for seat in seats
     )

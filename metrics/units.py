@@ -1,4 +1,4 @@
-"""Who is resampled: conversations, or the people in them.
+"""The units of intervals: conversations, or the people in them.
 
 The lines of a conversation resemble each other, and so do the conversations of one person. Where personas are dealt
 again, intervals over conversations hold for these people and are too narrow for others like them. So the unit of a

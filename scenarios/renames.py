@@ -1,4 +1,4 @@
-"""Renamed keys and values of files: the message about an old name gives the new one.
+"""Renamed and removed keys and values of files: the message about an old name gives the new one, or why there is none.
 
 The place of a key is the part of a file in which it stands, by the name of the class that checks it. The place of a
 value is its key.
@@ -22,6 +22,7 @@ KEYS = {
     "HeldOut": {"wording": "paraphrase"},
     "Tuning": {"layers_from": "train_from_depth"},
 }
+REMOVED = {"Measure": {"resamples": "intervals are no longer drawn at random"}}  # key -> why
 VALUES = {
     "metrics": {"questions": "qa"},
     "judge": {"reader": "answer_reader"},
@@ -30,12 +31,18 @@ VALUES = {
 }
 
 
-def new_key(place: object, key: object) -> str:
-    """ "; it is now called 'qa_every'" where the class `place`, or a class that it extends, had the key before; else
-    "".
+def old_key(place: object, key: object) -> str:
+    """ "; it is now called 'qa_every'" where the class `place`, or a class that it extends, had the key before under
+    that name, "; it was removed: ..." where it has none any more; else "".
     """
-    names = [parent.__name__ for parent in getattr(place, "__mro__", ())]
-    return next((_called(KEYS[name][key]) for name in names if isinstance(key, str) and key in KEYS.get(name, ())), "")
+    if not isinstance(key, str):
+        return ""
+    for name in [parent.__name__ for parent in getattr(place, "__mro__", ())]:
+        if key in KEYS.get(name, ()):
+            return _called(KEYS[name][key])
+        if key in REMOVED.get(name, ()):
+            return f"; it was removed: {REMOVED[name][key]}"
+    return ""
 
 
 def new_value(key: object, value: object) -> str:

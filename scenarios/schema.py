@@ -234,7 +234,6 @@ class Measure(Strict):
         default=5, ge=1, description="number of the seat's previous lines that local drift compares with"
     )
     confidence: Finite = Field(default=0.95, gt=0, lt=1, description="of intervals")
-    resamples: int = Field(default=1000, ge=1, description="of the bootstrap")
 
     def judges(self) -> set[str]:
         """The names of all judges that are needed, including those of a cascade."""

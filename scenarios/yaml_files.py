@@ -21,7 +21,7 @@ from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
 from scenarios.messages import composed, hidden
-from scenarios.renames import new_key, new_value
+from scenarios.renames import new_value, old_key
 from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
 
 Key = tuple[str | int, ...]
@@ -251,9 +251,11 @@ def _bare(annotation: Any) -> Any:
 
 
 def unknown_key(key: object, holder: Any) -> str:
-    """The message about a key that the class `holder` does not have, with its new name or the nearest known one."""
+    """The message about a key that the class `holder` does not have, with its new name, why it was removed, or the
+    nearest known one.
+    """
     known = [*(fields_of(holder) or ()), *added_keys(holder)]
-    return f"is no key of the file{new_key(holder, key) or nearest(key, known)}"
+    return f"is no key of the file{old_key(holder, key) or nearest(key, known)}"
 
 
 def added_keys(holder: Any) -> list[str]:

@@ -194,7 +194,7 @@ def test_a_file_that_names_them_is_read_again_as_the_same(tmp_path):
 
 def test_what_does_not_fit_is_refused_in_one_sentence():
     frames = pl.DataFrame({"conversation": [0], "turn": [0], "seat": ["user"], "text": ["Oh!"]}), pl.DataFrame()
-    how = {"window": 5, "confidence": 0.95, "resamples": 10, "seed": 1}
+    how = {"window": 5, "confidence": 0.95}
     with pytest.raises(ValueError, match="'twice' gave rows of 'prompt_to_line', which is the lab's"):
         measure_run(*frames, metrics=["twice"], **how)
     with pytest.raises(ValueError, match=r"wrong of lab-stranger 1.2 .* cannot be used: stranger:REWARD is"):

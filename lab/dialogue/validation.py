@@ -27,6 +27,5 @@ def validation_events(
         return
     yield {"event": "phase", "phase": "validating", "detail": ", ".join(judge.name for judge in judges)}
     planted, omitted = plants(cast, seed)
-    how = {"confidence": measure.confidence, "resamples": measure.resamples, "seed": seed}
-    results = validities(judges, planted, metrics, **how)
+    results = validities(judges, planted, metrics, confidence=measure.confidence)
     yield {"event": "validated", "rows": [result.plain() for result in results], "omitted": omitted}

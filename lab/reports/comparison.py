@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from lab.reports.sides import read_run
 from metrics.catalogue import metric_figures
 from scenarios.persona_schema import UNKNOWN
-from scenarios.records import SEATS, derive_seed
+from scenarios.records import SEATS
 from scenarios.scenario import scenario_differences
 from scenarios.schema import Measure
 from scenarios.yaml_files import parse_yaml
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab.reports.sides import Side
 
 
-NEEDED = ("window", "confidence", "resamples")  # of how a run was measured
+NEEDED = ("window", "confidence")  # of how a run was measured
 
 
 @dataclass(frozen=True)
@@ -180,18 +180,13 @@ def _rows(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], 
         if left and right:
             change = differences.paired if paired else differences.unpaired
             change_of_row = change(
-                ours[key].rows(left), theirs[key].rows(right), ours[key].statistic, **_resampling(b, *key)
+                ours[key].rows(left),
+                theirs[key].rows(right),
+                ours[key].statistic,
+                confidence=b.measure.confidence,
             )
             rows.append(dict(zip(("metric", "judge", "seat"), key, strict=True)) | asdict(change_of_row))
     return rows
-
-
-def _resampling(b: MeasuredRun, *names: object) -> dict:
-    return {
-        "confidence": b.measure.confidence,
-        "resamples": b.measure.resamples,
-        "seed": derive_seed(b.seed, "comparison", *names),
-    }
 
 
 def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
@@ -224,12 +219,7 @@ def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int],
         horizon = differences.horizon(*arrays)
         change = differences.paired if paired else differences.unpaired
         ours, theirs = (differences.life_sums(*side, horizon) for side in arrays)
-        mean = change(
-            ours,
-            theirs,
-            differences.restricted_mean,
-            **_resampling(b, "lives", judge, seat),
-        )
+        mean = change(ours, theirs, differences.restricted_mean, confidence=b.measure.confidence)
         medians = [kaplan_meier(*side, confidence=b.measure.confidence).median() for side in arrays]
         z, p = differences.logrank(*arrays)
         rows.append(

@@ -29,7 +29,7 @@ STYLES = {
     "inconclusive": "bold yellow",
     "no verdict: a control failed": "bold magenta",
 }
-NOTE = "Figures are `value [low, high] n`; intervals are 95% and resample what n counts."
+NOTE = "Figures are `value [low, high] n`; intervals are 95%, and their units are what n counts."
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from scenarios.records import SEATS
 from scenarios.yaml_files import parse_yaml
 
 ORIGINAL, RESULT = "original.jsonl", "fork.json"
-HOW = ("confidence", "resamples")  # of how a run was measured
 HEADER = ("measure", "judge", "seat", "original", "branches")
 PARTINGS = ("branch", "diverges at turn", "original", "branch says")
 NEVER = "never"
@@ -81,9 +80,7 @@ def store_comparison(path: Path) -> ForkComparison | None:
     failed = sorted(event["conversation"] for event in ends(events).values() if event["status"] == "failed")
     before = {"turns": turns_frame("", original), "judgements": judgements_frame("", original)}
     after = {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")}
-    comparison = compare_branches(
-        before, after, scenario["fork"], failed, seed=scenario["seed"], **{key: scenario["measure"][key] for key in HOW}
-    )
+    comparison = compare_branches(before, after, scenario["fork"], failed, confidence=scenario["measure"]["confidence"])
     replace(path / RESULT, dumps(asdict(comparison), indent=2) + b"\n")
     return comparison
 
@@ -95,8 +92,6 @@ def compare_branches(
     failed: Sequence[int] = (),
     *,
     confidence: float,
-    resamples: int,
-    seed: int,
 ) -> ForkComparison:
     """The comparison over the turns, from the fork's on, that both sides have; over the branches' turns where the
     original ends at the fork.

@@ -20,7 +20,7 @@ from lab.reports.transcript_reader import as_script, packed
 from metrics.by_node import coverage, drift_by_node
 from metrics.catalogue import TITLES
 from metrics.entry import MISSING, estimate_text, share_format
-from scenarios.records import SEATS, derive_seed
+from scenarios.records import SEATS
 
 if TYPE_CHECKING:
     from lab.reports.comparison import Comparison
@@ -272,9 +272,6 @@ def _graph(side: Side) -> Section | None:
 def _agreement(side: Side) -> Section | None:
     from metrics.validation.agreement import agreement
 
-    how = {key: side.how[key] for key in ("confidence", "resamples")} | {
-        "seed": derive_seed(side.how["seed"], "report")
-    }
     rows = [
         _row(
             TITLES[row["metric"]],
@@ -283,7 +280,7 @@ def _agreement(side: Side) -> Section | None:
             estimate_text(row["kappa"], row["low"], row["high"], share_format),
             row["n"],
         )
-        for row in agreement(side.frames["judgements"], **how).iter_rows(named=True)
+        for row in agreement(side.frames["judgements"], confidence=side.confidence).iter_rows(named=True)
     ]
     note = "κ is Cohen's: 1 for full agreement, 0 for agreement by chance, – where all verdicts are equal."
     header = ["measure", "judges", "same verdict", "κ [interval]", "n"]

@@ -32,7 +32,7 @@ class Side:
     story: Story
     frames: Mapping[str, pl.DataFrame]  # turns, judgements, metrics; of a training steps and evaluation too
     people: Mapping[str, Mapping]
-    how: Mapping  # confidence, resamples and seed of its intervals
+    confidence: float  # of its intervals, 0 to 1
     finding: Mapping | None = None  # of a study: what finding.json holds
 
 
@@ -56,16 +56,13 @@ def side(path: Path, mark: str = "") -> Side:
             "they were written"
         ) from None
     scenario = parse_yaml((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
-    how = {"confidence": 0.95, "resamples": 1000} | {
-        key: value for key, value in _measure(scenario).items() if key in ("confidence", "resamples")
-    }
     return Side(
         mark,
         manifest,
         events,
         frames,
         people(_cast(scenario, events)),
-        how | {"seed": manifest.get("seed") or 0},
+        _measure(scenario).get("confidence", 0.95),
         finding_of(path),
     )
 

@@ -20,10 +20,8 @@ from metrics.contradictions import PER_CONVERSATION
 from metrics.stats.effects import coded, interaction, response
 from metrics.stats.intervals import Interval
 from scenarios.jobs.sweep import Sweep
-from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml, validate
 
-HOW = {"confidence": 0.95, "resamples": 1000}
 # not finite in good trials: a mean of the others would be of bad ones alone
 LEFT_OUT = (
     "judged_pairs",  # no measure of what was said
@@ -76,8 +74,7 @@ def read_results(path: Path) -> Results:
         raise ValueError(f"{path} has no {FILE} yet; expected a sweep with at least one finished trial")
     trials = pl.read_parquet(path / FILE)
     rows = measured_rows(trials, place_of(sweep, path))
-    seed = manifest.get("seed") or 0
-    return Results(manifest, sweep, trials, curves(rows, sweep, seed), axis_interactions(rows, sweep, seed))
+    return Results(manifest, sweep, trials, curves(rows, sweep), axis_interactions(rows, sweep))
 
 
 def place_of(sweep: Sweep, path: Path) -> Path:
@@ -151,39 +148,28 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
     return values, set(values.select("metric", "judge", "seat").unique().iter_rows())
 
 
-def curves(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[ResponseCurve]:
-    """One response curve per axis and measure; `seed` is that of the bootstrap."""
+def curves(rows: pl.DataFrame, sweep: Sweep) -> list[ResponseCurve]:
+    """One response curve per axis and measure."""
     along = []
     for axis in sweep.axes:
         for measure, part in _measured(rows):
             levels, places, at = _levels(part[AXIS + axis].to_list())
-            by_level = response(
-                part["value"],
-                part["weight"],
-                part["cluster"],
-                at,
-                **HOW,
-                seed=derive_seed(seed, "response", axis, *measure),
-            )
+            by_level = response(part["value"], part["weight"], part["cluster"], at)
             along.append(
                 ResponseCurve(axis, measure, levels, places, [by_level[place] for place in range(len(levels))])
             )
     return along
 
 
-def axis_interactions(rows: pl.DataFrame, sweep: Sweep, seed: int) -> list[AxisInteraction]:
-    """The interaction of each pair of axes in every measure, without axes of seeds; `seed` is that of the bootstrap."""
+def axis_interactions(rows: pl.DataFrame, sweep: Sweep) -> list[AxisInteraction]:
+    """The interaction of each pair of axes in every measure, without axes of seeds."""
     kept_pairs = []
     for a, b in combinations([axis for axis in sweep.axes if axis.rpartition(".")[2] != "seed"], 2):
         for measure, part in _measured(rows):
             codes = [coded(part[AXIS + axis].to_list(), sweep.axes[axis].loguniform is not None) for axis in (a, b)]
             kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64))
             kept = kept.drop_nulls(["u", "v"])
-            effect = interaction(
-                *(kept[name] for name in ("value", "weight", "cluster", "u", "v")),
-                **HOW,
-                seed=derive_seed(seed, "interaction", a, b, *measure),
-            )
+            effect = interaction(*(kept[name] for name in ("value", "weight", "cluster", "u", "v")))
             if effect.value == effect.value:
                 kept_pairs.append(AxisInteraction((a, b), measure, effect))
     return kept_pairs

@@ -14,8 +14,8 @@ from metrics.entry import MISSING, estimate_text
 from metrics.stats.intervals import Interval
 
 NOTE = (
-    "Each cell is value [low, high] n: the mean over all trials with that value of the axis. Intervals resample "
-    "conversations, identified by number and seed; a conversation is drawn with all trials that hold it. n counts one "
+    "Each cell is value [low, high] n: the mean over all trials with that value of the axis. The units of "
+    "the intervals are conversations, identified by number and seed, each with all trials that hold it. n counts one "
     "value per conversation and trial (or per trial, where a measure has no value by conversation), so fewer than n "
     "are independent. The table omits the time to the first contradiction and the half-life, which are infinite "
     "without a contradiction; trials.parquet has them."

@@ -20,7 +20,7 @@ from lab.store.frames import reached
 from lab.store.run_store import read_manifest
 from metrics.entry import MISSING, estimate_text
 from scenarios import personas as people
-from scenarios.records import SEATS, derive_seed
+from scenarios.records import SEATS
 from scenarios.scenario import Scenario, load_scenario
 
 ARMS = ("AA", "AB", "BA", "BB")  # the user's settings, then the assistant's: A as stored, B as overridden
@@ -82,9 +82,7 @@ def events_before(events: Sequence[dict], turn: int, scenario: Scenario, recast:
     return [event for event in events if event["event"] in kinds and event["turn"] < turn]
 
 
-def attribute(
-    run: str | Path, judgements: Mapping[str, pl.DataFrame], turn: int, *, confidence: float, resamples: int, seed: int
-) -> list[dict]:
+def attribute(run: str | Path, judgements: Mapping[str, pl.DataFrame], turn: int, *, confidence: float) -> list[dict]:
     """One row per judge, seat whose lines are scored, and effect, from `judgements` by arm.
 
     - `lines`: "both", "user" or "assistant"; `effect`: "user", "assistant" or "interaction".
@@ -113,13 +111,7 @@ def attribute(
                     for arm, part in scored.items()
                 }
             )
-            effects = factorial(
-                sums,
-                mean,
-                confidence=confidence,
-                resamples=resamples,
-                seed=derive_seed(seed, "attribution", judge, lines),
-            )
+            effects = factorial(sums, mean, confidence=confidence)
             by_arm = {arm: float(mean(part.sum(0, keepdims=True))[0, 0]) for arm, part in sums.items()}
             scored_lines = {arm: int(part[:, 1].sum()) for arm, part in sums.items()}
             rows += [
@@ -183,8 +175,7 @@ def write_attribution(
 
     how = arms["AA"].measure
     judgements = {arm: read_frames(path)["judgements"] for arm, path in folders.items()}
-    drawn = {"confidence": how.confidence, "resamples": how.resamples, "seed": arms["AA"].seed}
-    rows = attribute(run, judgements, turn, **drawn)
+    rows = attribute(run, judgements, turn, confidence=how.confidence)
     if not rows:
         raise ValueError(
             f"no line from turn {turn} on was scored in all four arms of {out}; expected prompt_to_line among "

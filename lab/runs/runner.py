@@ -209,8 +209,6 @@ def perform_run(
             metrics=how.metrics,
             window=how.window,
             confidence=how.confidence,
-            resamples=how.resamples,
-            seed=scenario.seed,
             activations=frames.get("activations"),
             **setup.aids,
             cards=setup.cards(),

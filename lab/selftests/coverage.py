@@ -103,7 +103,7 @@ def _figures(kind: Kind, conversations: int, rng: np.random.Generator) -> Iterat
     thirds = clustered_slope(np.tile(late, conversations), y[:, outer].ravel(), who[rows])
     yield "last − first third", thirds, _slope(truth[outer], late)
     first, second = (np.column_stack([side.sum(1), np.full(conversations, LINES)]) for side in (y, other))
-    change = paired(first, second, lambda s: ratio(s[:, :1], s[:, 1:]), confidence=CLAIMED, resamples=0, seed=0)
+    change = paired(first, second, lambda s: ratio(s[:, :1], s[:, 1:]), confidence=CLAIMED)
     yield "paired difference of shares", Interval(change.value, change.low, change.high, conversations), 0.0
     words = rng.lognormal(2.0, 0.5, (conversations, LINES)) * rng.lognormal(0, WORDS, conversations)[:, None]
     mean = float(np.exp(2.0 + 0.5**2 / 2 + WORDS**2 / 2))
@@ -148,7 +148,7 @@ def _marked(kind: Kind, conversations: int, rng: np.random.Generator) -> bool:
     from lab.reports.headline import headline
 
     turns, judgements = _frames(kind, conversations, rng)
-    metrics = drift_rows(turns, judgements, window=WINDOW, confidence=CLAIMED, resamples=0, seed=0)
+    metrics = drift_rows(turns, judgements, window=WINDOW, confidence=CLAIMED)
     drifts = {figure.label for name, figure in MEASURES.items() if figure.drifts}
     return any(row.worse and row.label in drifts for row in headline(metrics.select(list(METRICS_SCHEMA)), judgements))
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metrics.validation.validity import FALSE_ALARMS
-from scenarios.records import Persona, derive_seed
+from scenarios.records import Persona
 
 if TYPE_CHECKING:
     from metrics.judges import Judge, Pair
@@ -110,7 +110,7 @@ def labelled_conversations(path: str | Path) -> LabelledLines:
     return LabelledLines(Path(path).name, tuple(pairs), tuple(labels), tuple(clusters), {})
 
 
-def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float, resamples: int, seed: int) -> JudgeFigures:
+def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float) -> JudgeFigures:
     """The judge's figures on these lines, with intervals over clusters."""
     import numpy as np
 
@@ -126,12 +126,7 @@ def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float, resa
     verdict = np.array([rows[place][1] for place in places], bool)
     labels = np.array([lines.contradicts[place] for place in places], bool)
     clusters = np.array([lines.clusters[place] for place in places], int)
-    how = {
-        "confidence": confidence,
-        "resamples": resamples,
-        "seed": derive_seed(seed, "figures", judge.name, lines.name),
-    }
-    statistics = calibration(p, verdict, labels, clusters, **how)
+    statistics = calibration(p, verdict, labels, clusters, confidence=confidence)
     clean = ~labels
     statistics["accused"] = clustered_share(verdict[clean], clusters[clean], confidence=confidence)
     threshold = threshold_at(p[clean], FALSE_ALARMS)
@@ -143,13 +138,13 @@ def judge_figures(judge: Judge, lines: LabelledLines, *, confidence: float, resa
     statistics["mirrored"] = clustered_rows(
         np.array([lines.clusters[place] for place in both] * 2, int),
         lambda weights: auroc(q, np.concatenate([truth, ~truth]), weights),
-        **how,
+        confidence=confidence,
     )
     return JudgeFigures(
         judge.name,
         lines.name,
         statistics,
-        reliability_bins(p, labels, clusters, **how),
+        reliability_bins(p, labels, clusters, confidence=confidence),
         n=len(places),
         contradicting=int(labels.sum()),
         unscored=len(lines.pairs) - len(places),

@@ -39,7 +39,6 @@ def compare_judges(
     names: Sequence[str],
     sources: Sequence[str],
     personas: str | Path,
-    seed: int,
     device: str = "auto",
     json: str | None = None,
     plot: str | None = None,
@@ -61,11 +60,10 @@ def compare_judges(
     measure = measure_of(",".join(names), DEFAULT_METRICS, overrides)
     files = [labelled_conversations(path) for path in paths]
     judges, _ = loaded(measure, device)
-    how = {"confidence": measure.confidence, "resamples": measure.resamples, "seed": seed}
     figures = []
     for lines in (townsfolk_sentences(load_personas(personas)), free_text_personas(), *files):
         print(f"{lines.name}: {len(lines.pairs)} lines, {sum(lines.contradicts)} of them contradict", flush=True)
-        figures += [judge_figures(judge, lines, **how) for judge in judges]
+        figures += [judge_figures(judge, lines, confidence=measure.confidence) for judge in judges]
         print(columns(figure_rows(figures[-len(judges) :])) + "\n", flush=True)
     if json:
         replace(Path(json), dumps({"figures": list(map(asdict, figures))}, indent=2) + b"\n")

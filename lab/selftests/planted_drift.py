@@ -63,10 +63,10 @@ def judges_to_test() -> list[str]:
 class Size:
     conversations: int
     turns: int
-    resamples: int
 
 
-SIZES = {"smoke": Size(6, 24, 200), "default": Size(24, 40, 1000)}
+SIZES = {"smoke": Size(6, 24), "default": Size(24, 40)}
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -159,16 +159,15 @@ def selftest(
     planted = {
         kind: [[plant(dialogue, kind, dose, personas, seed) for dialogue in base] for dose in DOSES] for kind in KINDS
     }
-    how = {"confidence": 0.95, "resamples": size.resamples, "seed": seed}
-    detections, false_alarms, once = [], {}, how | {"resamples": 0}
-    responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed, once)]
+    detections, false_alarms = [], {}
+    responses = [row for kind, doses in planted.items() for row in _wires(kind, doses, embed)]
     for judge in judges:
         judged = _judged(judge, base, planted)
-        false_alarms[judge.name] = _false_alarms(judged(base), how)
+        false_alarms[judge.name] = _false_alarms(judged(base))
         for kind, doses in planted.items():
-            detections.append(_detection(judge.name, kind, doses, judged, how))
-            responses += _measures(judge.name, kind, doses, judged, how)
-    retrievals = [_retrieval(kind, planted[kind][-1], embed, how) for kind in sorted(TELLING) if embed]
+            detections.append(_detection(judge.name, kind, doses, judged))
+            responses += _measures(judge.name, kind, doses, judged)
+    retrievals = [_retrieval(kind, planted[kind][-1], embed) for kind in sorted(TELLING) if embed]
     return Result(detections, responses, false_alarms, retrievals)
 
 
@@ -198,20 +197,20 @@ def _key(pair: Pair) -> tuple:
     return (pair.conversation, pair.turn, pair.metric, pair.against, pair.line, pair.other, pair.heard)
 
 
-def _false_alarms(rows: list[Judgement], how: dict) -> Interval:
+def _false_alarms(rows: list[Judgement]) -> Interval:
     """Share of lines without faults, 0 to 1, that the judge calls inconsistent with the persona."""
-    return _accused([row for row in rows if row.against == "persona" and row.verdict is not None], how)
+    return _accused([row for row in rows if row.against == "persona" and row.verdict is not None])
 
 
-def _accused(rows: list[Judgement], how: dict) -> Interval:
+def _accused(rows: list[Judgement]) -> Interval:
     """Share of the rows, 0 to 1, with a contradicting verdict; an unscored row has none."""
     from metrics.stats.shares import clustered_share
 
     verdicts, conversations = [bool(row.verdict) for row in rows], [row.conversation for row in rows]
-    return clustered_share(verdicts, conversations, confidence=how["confidence"])
+    return clustered_share(verdicts, conversations, confidence=CONFIDENCE)
 
 
-def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> Detection:
+def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable) -> Detection:
     from metrics.stats.intervals import clustered_mean
     from metrics.validation.calibration import calibration
     from metrics.validation.planted import WORDINGS
@@ -225,7 +224,7 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
         [row.verdict for row in rows],
         labels,
         [row.conversation for row in rows],
-        **how,
+        confidence=CONFIDENCE,
     )
     lags = [
         (dialogue.number, _lag(dialogue, judged([dialogue])))
@@ -234,16 +233,16 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
         if dialogue.planted
     ]
     caught = [(number, lag) for number, lag in lags if lag is not None]
-    lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], **how)
+    lag = clustered_mean([lag for _, lag in caught], [number for number, _ in caught], confidence=CONFIDENCE)
     by_wording = (
-        _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted, how)
+        _by_wording([row for row, label in zip(rows, labels, strict=True) if label], planted)
         if kind in WORDINGS
         else {}
     )
     precision = replace(quality["precision"], n=sum(row.verdict for row in rows))
     # An unscored planted line counts as missed.
     aimed = [row for row in whole if row.turn in planted[row.conversation].planted]
-    recall = _accused(aimed, how)
+    recall = _accused(aimed)
     return Detection(
         judge,
         kind,
@@ -257,12 +256,12 @@ def _detection(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged
     )
 
 
-def _by_wording(rows: list[Judgement], planted: Mapping[int, PlantedDialogue], how: dict) -> dict[str, Interval]:
+def _by_wording(rows: list[Judgement], planted: Mapping[int, PlantedDialogue]) -> dict[str, Interval]:
     """Share of planted facts with a contradicting verdict, by wording."""
     by_wording: dict[str, list[Judgement]] = {}
     for row in rows:
         by_wording.setdefault(planted[row.conversation].stated[row.turn][0].wording, []).append(row)
-    return {wording: _accused(group, how) for wording, group in sorted(by_wording.items())}
+    return {wording: _accused(group) for wording, group in sorted(by_wording.items())}
 
 
 def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
@@ -273,7 +272,7 @@ def _lag(dialogue: PlantedDialogue, rows: list[Judgement]) -> float | None:
     return float(min(caught)) if caught else None
 
 
-def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how: dict) -> Retrieval:
+def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable) -> Retrieval:
     """The shares of pairs and of planted contradictions that retrieval keeps; no judge is involved."""
     from metrics.judges.pair_retrieval import candidates
     from metrics.stats.shares import clustered_share, share_of_counts
@@ -290,14 +289,14 @@ def _retrieval(kind: str, dialogues: list[PlantedDialogue], embed: Callable, how
         kept += [pair in chosen for pair in labelled]
         known += [dialogue.number] * len(labelled)
         sizes.append((len(chosen), len(turns) * (len(turns) - 1) / 2))
-    pairs = share_of_counts(*zip(*sizes, strict=True), confidence=how["confidence"])
-    return Retrieval(kind, pairs, clustered_share(kept, known, confidence=how["confidence"]))
+    pairs = share_of_counts(*zip(*sizes, strict=True), confidence=CONFIDENCE)
+    return Retrieval(kind, pairs, clustered_share(kept, known, confidence=CONFIDENCE))
 
 
 # -- responses by dose
 
 
-def _measures(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable, how: dict) -> list[Response]:
+def _measures(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged: Callable) -> list[Response]:
     """The response of each measure of judgements to the dose, over the run of the drifting seat."""
     from lab.store.frames import judgements_frame
     from metrics.measure import measure_run
@@ -318,7 +317,7 @@ def _measures(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged:
             rows,
             metrics=("prompt_to_line", "line_to_line", "drift", "contradictions"),
             window=NEAR,
-            **how,
+            confidence=CONFIDENCE,
         )
         values.append(_over_run(measured) | {"mean_p": _mean_p(rows)})
     claimed = MOVES if kind in judge_entry(judge).finds else {}
@@ -329,7 +328,7 @@ def _measures(judge: str, kind: str, doses: list[list[PlantedDialogue]], judged:
     ]
 
 
-def _wires(kind: str, doses: list[list[PlantedDialogue]], embed: Callable | None, how: dict) -> list[Response]:
+def _wires(kind: str, doses: list[list[PlantedDialogue]], embed: Callable | None) -> list[Response]:
     from metrics.tripwires import tripwires
     from metrics.validation.planted import planted_turns
 
@@ -338,7 +337,7 @@ def _wires(kind: str, doses: list[list[PlantedDialogue]], embed: Callable | None
         cards = {
             (dialogue.number, seat): persona.card for dialogue in dialogues for seat, persona in dialogue.cast.items()
         }
-        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, **how)))
+        values.append(_over_run(tripwires(planted_turns(dialogues), cards, embed=embed, confidence=CONFIDENCE)))
     return [
         _response("", kind, metric, [by_dose[metric] for by_dose in values], WIRES.get(kind, {}).get(metric))
         for metric in values[0]

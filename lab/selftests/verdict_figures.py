@@ -18,7 +18,7 @@ from metrics.studies.verdict import CONFIRMS, REFUTES, verdict_word
 from scenarios.records import derive_seed
 
 UNITS, TESTS = (12, 24), (1, 2, 3)
-ALIKE = 200  # simulations that share the resamples of their bootstrap
+AT_ONCE = 200  # simulations that are drawn from one seed
 MEANS, SHARES = "means", "shares"
 ALL, ONE, END = "all on the bound", "one on the bound, the others confirm", "all on the upper end of a range"
 # of either figure: its value on the bound, far above it, and the lower end of the range whose upper end is the bound
@@ -43,12 +43,12 @@ def _rows(figures: str, units: int, sims: int, seed: int) -> list[dict]:
     on_bound, confirming = (
         [
             intervals
-            for start in range(0, sims, ALIKE)
+            for start in range(0, sims, AT_ONCE)
             for intervals in _intervals(
                 figures,
                 value,
                 units,
-                min(ALIKE, sims - start),
+                min(AT_ONCE, sims - start),
                 derive_seed(seed, "verdicts", figures, units, value, start),
             )
         ]
@@ -96,7 +96,7 @@ def _intervals(figures: str, value: float, units: int, sims: int, seed: int) -> 
     drawn = rng.normal(value, 1, (units, count)) if figures == MEANS else rng.random((units, count)) < value
     clusters, groups = (indices.ravel() for indices in np.indices((units, count)))
     by_group = (
-        clustered_means(drawn.ravel(), clusters, groups, seed=seed % 2**32)
+        clustered_means(drawn.ravel(), clusters, groups)
         if figures == MEANS
         else clustered_shares(drawn.ravel(), clusters, groups)
     )

@@ -291,7 +291,7 @@ class Answer(Event):
     arm: str
     item: str
     messages: list[list[str]]  # [role, text]
-    cluster: NotRequired[str]  # items that are resampled together
+    cluster: NotRequired[str]  # items of one unit of the intervals
     prompt: NotRequired[str]  # digest of the messages
     options: NotRequired[list[str]]
     nats: NotRequired[list[float]]  # log-probability of each option

@@ -2,8 +2,8 @@
 personas, questions and seeds, scored by judges that gave no reward.
 
 reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base model), the relative reduction of
-inconsistency; both sides are resampled together. It is at most 1; below 0 the arm is worse; NaN where the base model
-contradicted nothing. The clusters of an interval are personas, each with all its dialogues; reductions resample them.
+inconsistency, over the same personas on both sides. It is at most 1; below 0 the arm is worse; NaN where the base model
+contradicted nothing. The units of all intervals are personas, each with all its dialogues.
 
 Two things are held out: personas, and a paraphrase of the questions. Held-out personas are asked, in dialogues and Q&A
 probes, in the paraphrase that training never used.
@@ -236,8 +236,6 @@ def evaluate(
             metrics=how.metrics,
             window=how.window,
             confidence=how.confidence,
-            resamples=how.resamples,
-            seed=scenario.seed,
             **aids,
             cards=setup.cards(),
         )
@@ -294,9 +292,7 @@ def _by_person(by_conversation: Mapping[int, np.ndarray], who: Sequence[str]) ->
     return by_person
 
 
-def evaluation_frame(
-    recipe: Recipe, evaluated: Sequence[ConditionResult], *, confidence: float = 0.95, resamples: int = 1000
-) -> pl.DataFrame:
+def evaluation_frame(recipe: Recipe, evaluated: Sequence[ConditionResult], *, confidence: float = 0.95) -> pl.DataFrame:
     """evaluation.parquet: one row for each arm, scenario, metric, judge, seat and `held_out`.
 
     - `value`, `low`, `high`: consistency, 0 to 1, or the tripwire's value; its interval's clusters: `people` personas.
@@ -304,7 +300,6 @@ def evaluation_frame(
     - `rewarded`: whether the reward of training was this very measure.
     - `unscored`: share of rows that could not be scored; `failed`: number of conversations that failed.
     """
-    how = {"confidence": confidence, "resamples": resamples, "seed": recipe.seed}
     before = {
         (result.condition.scenario.name, result.condition.held_out): result
         for result in evaluated
@@ -325,11 +320,11 @@ def evaluation_frame(
                 if row["metric"] in (*CONSISTENCIES, *SHARES):
                     interval = share_of_counts(counts[:, 0], counts[:, 1], confidence=confidence)
                 else:
-                    interval = clustered_statistic(counts, mean, n=row["n"], **how)
+                    interval = clustered_statistic(counts, mean, n=row["n"], confidence=confidence)
                 measures |= {"low": interval.low, "high": interval.high, "people": len(own)}
             base = before[condition.scenario.name, condition.held_out]
             if result is not base and own and key in base.sums:
-                gone = reduction(base.sums[key], own, **how)
+                gone = reduction(base.sums[key], own, confidence=confidence)
                 measures |= {"reduction": gone.value, "reduction_low": gone.low, "reduction_high": gone.high}
             rows.append(
                 {
@@ -354,9 +349,7 @@ def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:
     return getattr(reward, metric, 0.0) > 0 and judge in (reward.judge, None)
 
 
-def reduction(
-    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float, resamples: int, seed: int
-) -> Interval:
+def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], *, confidence: float) -> Interval:
     """The relative reduction of inconsistency, at most 1, over the personas that both sides have scored.
 
     `before` and `after` hold (consistent, scored), shape (2,), by persona id. NaN where nothing was inconsistent

@@ -106,8 +106,6 @@ def tripwire_means(
         embed=embed,
         logprobs=logprobs,
         confidence=0.95,
-        resamples=1,
-        seed=0,
     )
     return dict(means.filter(pl.col("level") == "run", pl.col("seat") == seat).select("metric", "value").iter_rows())
 

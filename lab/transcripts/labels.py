@@ -17,12 +17,11 @@ from lab.transcripts.reading import read_text
 from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.entry import MISSING, estimate_text
-from metrics.reductions import Resampling, groups, of_metric
+from metrics.reductions import groups, of_metric
 from metrics.stats.intervals import Interval, plain
 from metrics.stats.prediction_powered import prediction_powered_mean
 from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import calibration, reliability_bins
-from scenarios.records import derive_seed
 
 COLUMNS = ("conversation", "turn", "contradicts")
 EXPECTED = "CSV or JSON lines with conversation, turn, contradicts and perhaps seat"
@@ -199,16 +198,15 @@ def calibrated(
     judgements: pl.DataFrame,
     transcripts: Sequence[Transcript],
     metrics: Sequence[str],
-    how: Resampling,
+    confidence: float,
 ) -> dict[str, dict[str, Calibrated]]:
     """The comparison of each judge with the labels, by judge and metric."""
     labels = label_frame(transcripts)
     by_judge: dict[str, dict[str, Calibrated]] = {}
     for (judge,), rows in sorted(judgements.partition_by("judge", as_dict=True).items()):
         for metric in metrics:
-            seeded: Resampling = {**how, "seed": derive_seed(how["seed"], judge, metric)}
             by_judge.setdefault(judge, {})[metric] = _calibrated(
-                of_metric(rows, metric), _labels_of(labels, metric), seeded
+                of_metric(rows, metric), _labels_of(labels, metric), confidence
             )
     return by_judge
 
@@ -229,7 +227,7 @@ def _labels_of(labels: pl.DataFrame, metric: str) -> pl.DataFrame:
     return labels.filter(persona if metric == "prompt_to_line" else ~persona)
 
 
-def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Calibrated:
+def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, confidence: float) -> Calibrated:
     joined = rows.join(labels, on=["conversation", "turn", "against"], how="left")
     known = joined.filter(pl.col("label").is_not_null())
     scored = known.filter(pl.col("verdict").is_not_null())
@@ -237,8 +235,8 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Ca
         scored[name].to_numpy() for name in ("p_inconsistent", "verdict", "label", "conversation")
     )
     return Calibrated(
-        calibration(p, verdict, label, conversation, **how),
-        reliability_bins(p, label, conversation, **how),
+        calibration(p, verdict, label, conversation, confidence=confidence),
+        reliability_bins(p, label, conversation, confidence=confidence),
         n=scored.height,
         unscored=known.height - scored.height,
         unlabelled=joined.height - known.height,
@@ -249,7 +247,7 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, how: Resampling) -> Ca
 
 
 def powered(
-    judgements: pl.DataFrame, transcripts: Sequence[Transcript], how: Resampling
+    judgements: pl.DataFrame, transcripts: Sequence[Transcript], confidence: float
 ) -> dict[str, dict[str, Powered]]:
     """Prompt-to-line consistency by judge and seat. Lines that the judge could not score are in none of the
     estimates.
@@ -263,11 +261,10 @@ def powered(
         )
         judged, clusters = 1 - rows["inconsistent"].to_numpy(), rows["conversation"].to_numpy()
         truth = 1 - rows["label"].cast(pl.Float64).fill_null(NAN).to_numpy()
-        known, confidence = ~rows["label"].is_null().to_numpy(), how["confidence"]
-        seeded: Resampling = {**how, "seed": derive_seed(how["seed"], "powered", judge, seat)}
+        known = ~rows["label"].is_null().to_numpy()
         labelled = clustered_share(truth[known], clusters[known], confidence=confidence)
-        both = prediction_powered_mean(judged, truth, clusters, **seeded)
-        if both.low == both.high:  # no resample differs: what the labels alone allow
+        both = prediction_powered_mean(judged, truth, clusters, confidence=confidence)
+        if both.low == both.high:  # nothing changes without any cluster: what the labels alone allow
             both = replace(both, low=labelled.low, high=labelled.high)
         by_judge[judge][seat] = Powered(clustered_share(judged, clusters, confidence=confidence), labelled, both)
     return by_judge

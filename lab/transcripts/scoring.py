@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lab.store.run_store import RunStore
     from lab.transcripts.labels import Calibrated
     from lab.transcripts.transcript import Source, Transcript
-    from metrics.reductions import Resampling
     from scenarios.scenario import Scenario
     from scenarios.schema import Measure
 
@@ -41,10 +40,6 @@ class Task:
     seed: int
     limit: int | None = None
     labels: str | None = None
-
-    def how(self) -> Resampling:
-        """The keyword arguments of intervals: confidence, resamples and seed."""
-        return {"confidence": self.measure.confidence, "resamples": self.measure.resamples, "seed": self.seed}
 
 
 # -- what is to be done
@@ -264,7 +259,7 @@ def _measured(task: Task, store: RunStore, wires: Mapping[str, Any]) -> pl.DataF
         window=task.measure.window,
         cards=cards,
         **wires,
-        **task.how(),
+        confidence=task.measure.confidence,
     )
     return corrected_rows(metrics, validities_of(store.manifest))
 
@@ -287,7 +282,7 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
         for judge, by_metric in consistencies(frames, pairwise).items()
     }
     if plot:
-        compared = labels.calibrated(judgements, task.transcripts, pairwise, task.how())
+        compared = labels.calibrated(judgements, task.transcripts, pairwise, task.measure.confidence)
         for table in labels.calibration_tables(compared):
             console.print(table)
         console.print(labels.NOTE, markup=False, highlight=False)
@@ -297,7 +292,7 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
         where = _plot(plot, compared)
         console.print(where, markup=False, highlight=False, soft_wrap=True)
     if task.labels and "prompt_to_line" in pairwise:
-        powered = labels.powered(judgements, task.transcripts, task.how())
+        powered = labels.powered(judgements, task.transcripts, task.measure.confidence)
         console.print(labels.powered_table(powered))
         console.print(labels.POWERED_NOTE, markup=False, highlight=False)
         for judge, by_seat in powered.items():

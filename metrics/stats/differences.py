@@ -33,9 +33,7 @@ class Difference:
     detectable: float  # see `detectable`
 
 
-def paired(
-    a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
-) -> Difference:
+def paired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float) -> Difference:
     """The difference of paired sides: row c of `a` and of `b`, both (P, K), are one pair.
 
     The pairs are the units of its interval, so that what both sides share cancels. Raises ValueError where the sides
@@ -52,7 +50,7 @@ def paired(
         return statistic(sums[:, width:]) - statistic(sums[:, :width])
 
     both = np.hstack([a, b])
-    interval = clustered_statistic(both, change, n=len(a), confidence=confidence, resamples=resamples, seed=seed)
+    interval = clustered_statistic(both, change, n=len(a), confidence=confidence)
     return Difference(
         _value(a, statistic),
         _value(b, statistic),
@@ -64,9 +62,7 @@ def paired(
     )
 
 
-def unpaired(
-    a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float, resamples: int, seed: int
-) -> Difference:
+def unpaired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: float) -> Difference:
     """The difference of independent sides, (C, K) each, with Welch's interval: the squared standard errors of both
     sides add up, and the degrees of freedom are his (B. L. Welch, Biometrika 34, 1947).
 
@@ -93,9 +89,7 @@ def unpaired(
 def difference_of(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """mean(b) - mean(a) of independent units with Welch's interval; n counts the units of both."""
     first, second = (np.column_stack([side, np.ones(np.size(side))]) for side in (a, b))
-    change = unpaired(
-        first, second, lambda sums: ratio(sums[:, :1], sums[:, 1:]), confidence=confidence, resamples=0, seed=0
-    )
+    change = unpaired(first, second, lambda sums: ratio(sums[:, :1], sums[:, 1:]), confidence=confidence)
     return Interval(change.value, change.low, change.high, change.n)
 
 
@@ -106,9 +100,7 @@ def _welch(errors: tuple[float, float], sizes: tuple[int, int]) -> float:
     return sum(squares) ** 2 / parts if parts > 0 else float(sum(sizes) - 2)
 
 
-def factorial(
-    arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float, resamples: int, seed: int
-) -> dict[str, Interval]:
+def factorial(arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidence: float) -> dict[str, Interval]:
     """The main effects of two factors with settings A and B, and their interaction, with paired intervals.
 
     `arms` maps "AA", "AB", "BA", "BB" (first factor, then second) to (C, K); row c is the same conversation in all
@@ -129,8 +121,6 @@ def factorial(
             lambda sums, of=of: effect(sums, of),
             n=len(sides[0]),
             confidence=confidence,
-            resamples=resamples,
-            seed=seed,
         )
         for name, of in weights.items()
     }

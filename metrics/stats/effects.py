@@ -2,8 +2,8 @@
 
 A row is the value of one conversation (or of one trial, where a measure has none by conversation). Its weight is the
 number of items scored in it, so that a weighted mean of rows equals the run's own value. Rows with the same cluster are
-resampled together: the same conversation, by number and seed, in all trials. It has the same personas in the same order
-of draws, whatever an axis changes.
+one unit of the intervals: the same conversation, by number and seed, in all trials. It has the same personas in the
+same order of draws, whatever an axis changes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ from metrics.stats.intervals import Interval, clustered_statistic, ratio
 LEAST_DETERMINANT = 1e-9  # of moments of codes in [0, 1]; 1/256 where four corners are filled alike
 
 
-def response(values, weights, clusters, levels, **how) -> dict[object, Interval]:
-    """The weighted mean at each level, sum(w y) / sum(w), marginal over all other axes; n counts rows.
-
-    `how` holds confidence, resamples and seed.
-    """
+def response(values, weights, clusters, levels, *, confidence: float = 0.95) -> dict[object, Interval]:
+    """The weighted mean at each level, sum(w y) / sum(w), marginal over all other axes; n counts rows."""
     values, weights, levels = np.asarray(values, float), np.asarray(weights, float), np.asarray(levels)
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
     by_level = {}
@@ -33,12 +30,12 @@ def response(values, weights, clusters, levels, **how) -> dict[object, Interval]
         )
         sums = sums[sums[:, 1] > 0]
         by_level[level] = clustered_statistic(
-            sums, lambda s: ratio(s[:, 0], s[:, 1])[:, None], n=int(here.sum()), **how
+            sums, lambda s: ratio(s[:, 0], s[:, 1])[:, None], n=int(here.sum()), confidence=confidence
         )
     return by_level
 
 
-def interaction(values, weights, clusters, first, second, **how) -> Interval:
+def interaction(values, weights, clusters, first, second, *, confidence: float = 0.95) -> Interval:
     """The coefficient b3 of the weighted least squares fit y = b0 + b1 u + b2 v + b3 u v, in units of the measure.
 
     `first` and `second` are the codes u and v of two axes, from 0 (one end) to 1 (the other). b3 is the effect of both
@@ -52,7 +49,7 @@ def interaction(values, weights, clusters, first, second, **how) -> Interval:
     design = np.stack([np.ones_like(u), u, v, u * v])  # (4, N)
     columns = [*(w * design[i] * design[j] for i in range(4) for j in range(4)), *(w * y * column for column in design)]
     sums = np.stack([np.bincount(codes, column, len(names)) for column in columns], axis=1)  # (C, 20)
-    return clustered_statistic(sums, _product_term, n=len(y), **how)
+    return clustered_statistic(sums, _product_term, n=len(y), confidence=confidence)
 
 
 def coded(values: Sequence[object], logarithmic: bool = False) -> list[float | None]:

@@ -62,7 +62,7 @@ def plain(interval: Interval) -> dict[str, float | int]:
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
-def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int = 0, seed: int = 0) -> Interval:
+def clustered_mean(values, clusters, *, confidence: float = 0.95) -> Interval:
     """The mean over all values (not over clusters), with its interval over clusters.
 
     Raises ValueError where `values` and `clusters` differ in length, where a value is not finite (unscored rows have to
@@ -72,9 +72,7 @@ def clustered_mean(values, clusters, *, confidence: float = 0.95, resamples: int
     return means[0] if means else NOTHING
 
 
-def clustered_means(
-    values, clusters, groups, *, confidence: float = 0.95, resamples: int = 0, seed: int = 0
-) -> dict[int, Interval]:
+def clustered_means(values, clusters, groups, *, confidence: float = 0.95) -> dict[int, Interval]:
     """The mean within each group (for example, a turn), by group."""
     y, codes, _ = checked_rows(values, clusters)
     keys, columns = np.unique(np.asarray(groups), return_inverse=True)
@@ -96,9 +94,7 @@ def clustered_means(
     return dict(zip(keys.tolist(), intervals, strict=True))
 
 
-def clustered_slope(
-    x, y, clusters, *, centred=None, confidence: float = 0.95, resamples: int = 0, seed: int = 0
-) -> Interval:
+def clustered_slope(x, y, clusters, *, centred=None, confidence: float = 0.95) -> Interval:
     """The least squares slope of y on x within clusters, in y per unit of x:
 
         Σ over clusters of Sxy / Σ over clusters of Sxx, with x and y centred in each cluster
@@ -137,8 +133,6 @@ def clustered_statistic(
     confidence: float = 0.95,
     within: tuple[float, float] | None = None,
     least_error: float = 0.0,
-    resamples: int = 0,
-    seed: int = 0,
 ) -> Interval:
     """The interval of any smooth statistic of summed columns.
 
@@ -192,8 +186,6 @@ def clustered_rows(
     *,
     confidence: float = 0.95,
     within: tuple[float, float] | None = None,
-    resamples: int = 0,
-    seed: int = 0,
 ) -> Interval:
     """The interval of any smooth statistic of weighted rows, for statistics that are no function of sums (ranks).
 

@@ -8,8 +8,8 @@ tuning), which makes the interval, in large samples, no wider than that of eithe
 
 It differs from the sources, and from the library `ppi_py`, in two ways. Rows come in clusters (lines of conversations):
 λ = -Σ a b / Σ b², kept within [0, 1], where a and b are each cluster's part of the deviation of the labels' mean and of
-the term in brackets, and every resample of the clusters chooses its own. And the judge's mean over all rows includes
-the labelled ones, so that the same estimate has another λ: theirs times all rows / unlabelled rows. Where each row is a
+the term in brackets, and it is chosen anew without each cluster. And the judge's mean over all rows includes the
+labelled ones, so that the same estimate has another λ: theirs times all rows / unlabelled rows. Where each row is a
 cluster and the judge's values vary as much among labelled as among unlabelled rows, both choose the same estimate.
 
 Sources: Angelopoulos et al., "Prediction-powered inference", Science 382, 2023, for the mean; Angelopoulos, Duchi and
@@ -28,10 +28,8 @@ SAME = 1e-12  # a variance below it, beside the judge's own, is rounding
 COUNTS = 5  # columns before their products: labels, labelled rows, and the judge's values of these, of all rows; rows
 
 
-def prediction_powered_mean(
-    judged, truth, clusters, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """The estimate with its interval by resampling clusters; n counts the rows with known truth.
+def prediction_powered_mean(judged, truth, clusters, *, confidence: float = 0.95) -> Interval:
+    """The estimate with its interval over clusters; n counts the rows with known truth.
 
     `judged` is (N,); `truth` is (N,), NaN where it is not known. Without any known truth the value is NaN; where all
     are in one cluster, there is no interval. The estimate may lie outside the range of its parts. Raises ValueError
@@ -49,8 +47,6 @@ def prediction_powered_mean(
         tuned_mean,
         n=int(known.sum()),
         confidence=confidence,
-        resamples=resamples,
-        seed=seed,
     )
     return interval if np.unique(codes[known]).size > 1 else replace(interval, low=np.nan, high=np.nan)
 

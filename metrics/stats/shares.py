@@ -1,7 +1,8 @@
 """Intervals of shares of rows that come in clusters (lines of conversations): Wilson's, at the effective sample size.
 
-The bootstrap fails at the edge: where no line contradicts, every resample is 1 and the interval [1, 1], and shares near
-0 or 1 are covered too seldom. Here every share p of n rows in C clusters has Wilson's score interval with n replaced by
+The jackknife fails at the edge: where no line contradicts, the value without any cluster is 1 and the interval [1, 1],
+and shares near 0 or 1 are covered too seldom. Here every share p of n rows in C clusters has Wilson's score interval
+with n replaced by
 
     n_eff = n / deff · (t[n - 1] / t[C - 1])²        deff = 1 + (m - 1) icc        m = sum of (rows of a cluster)² / n
 

@@ -91,8 +91,8 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
     ago = {d: [int(tokens[talk[:d]].sum()) for talk in talks] for d in distances}  # since a card at the start
     since = {r: [int(tokens[talk[far - r :]].sum()) for talk in talks] for r in near}  # since one told later
     rows = [(tokens / 1000, value, n) for d in distances for n, tokens in enumerate(ago[d]) for value in hold[d][n]]
-    first, last, gain = (mean_of(values, seed) for values in (hold[0], hold[far], reminded[0] - hold[far]))
-    lost = share_of(hold[0] - hold[far], hold[0], seed)
+    first, last, gain = (mean_of(values) for values in (hold[0], hold[far], reminded[0] - hold[far]))
+    lost = share_of(hold[0] - hold[far], hold[0])
     return Finding(
         {
             "share of the card's hold that is lost at the far end": Test(lost, above(LOST), below(LOST)),
@@ -101,18 +101,18 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
         {
             "right after it a card holds": Control(first, above(0), "nats"),
             "another's card does not": Control(
-                mean_of(anothers - hold[0] / 4, seed), below(0), "nats, less a quarter of the own card's hold"
+                mean_of(anothers - hold[0] / 4), below(0), "nats, less a quarter of the own card's hold"
             ),
         },
         f"A card's hold is {first.value:.2f} nats right after it and {last.value:.2f} after {far} exchanges "
         f"({np.mean(ago[far]):.0f} "
         f"tokens), {lost.value:.0%} less; told again just before the question it gains {gain.value:.2f} nats.",
         {
-            **{f"hold, card {d} exchanges ago, nats": mean_of(hold[d], seed) for d in distances},
-            **{f"hold, card {far} ago and again {r} ago, nats": mean_of(reminded[r], seed) for r in near},
-            **{f"hold, card only {r} of {far} ago, nats": mean_of(late[r], seed) for r in near},
-            "change of hold per 1000 tokens, nats": clustered_slope(*zip(*rows, strict=True), seed=seed),
-            "hold of another's card, nats": mean_of(anothers, seed),
+            **{f"hold, card {d} exchanges ago, nats": mean_of(hold[d]) for d in distances},
+            **{f"hold, card {far} ago and again {r} ago, nats": mean_of(reminded[r]) for r in near},
+            **{f"hold, card only {r} of {far} ago, nats": mean_of(late[r]) for r in near},
+            "change of hold per 1000 tokens, nats": clustered_slope(*zip(*rows, strict=True)),
+            "hold of another's card, nats": mean_of(anothers),
         },
         {
             "hold": Picture(
@@ -120,9 +120,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
                 "tokens since the card was last told",
                 "hold, nats",
                 {
-                    "card at the start": [(float(np.mean(ago[d])), mean_of(hold[d], seed)) for d in distances],
-                    "told again": [(float(np.mean(since[r])), mean_of(reminded[r], seed)) for r in near],
-                    "told late only": [(float(np.mean(since[r])), mean_of(late[r], seed)) for r in near],
+                    "card at the start": [(float(np.mean(ago[d])), mean_of(hold[d])) for d in distances],
+                    "told again": [(float(np.mean(since[r])), mean_of(reminded[r])) for r in near],
+                    "told late only": [(float(np.mean(since[r])), mean_of(late[r])) for r in near],
                 },
                 {"no card": 0.0},
             ),
@@ -131,7 +131,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, personas: Count, slots: Coun
                 "exchanges since the card",
                 "probability",
                 {
-                    name: [(d, mean_of(1 / (1 + np.exp(-of[d])), seed)) for d in distances]
+                    name: [(d, mean_of(1 / (1 + np.exp(-of[d])))) for d in distances]
                     for name, of in (("card", carded), ("no card", bare))
                 },
                 {"by luck": 1 / (1 + OTHERS)},

@@ -103,11 +103,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count, searched: Coun
     best, ordered = (
         max(arms, key=lambda arm: np.sum(over[arm][(fifth >= 0) & (fifth < 4)])) for arms in (TEXTS, (REPEATED, OBEY))
     )
-    gain = mean_of(np.where(fifth == 4, over[STEERED] - over[best], np.nan), seed)
+    gain = mean_of(np.where(fifth == 4, over[STEERED] - over[best], np.nan))
     invented = [(name, *rows[n % len(rows)][1:]) for n, name in enumerate(stimuli.invented)]
     novel = proportion_of(_margin(ask, "an invented country", invented) > 0)
-    more = mean_of(over[RANDOM] - over[SENTENCE], seed)
-    slope, gate = _slope(prior[known], over[SENTENCE][known], seed), proportion_of(known)
+    more = mean_of(over[RANDOM] - over[SENTENCE])
+    slope, gate = _slope(prior[known], over[SENTENCE][known]), proportion_of(known)
     return Finding(
         {
             "slope of override on X, log odds a nat": Test(slope, below(0), above(0)),
@@ -175,7 +175,7 @@ def _searched(ask: Ask, rows: list[tuple], seed: int) -> Steered:
     return max(candidates, key=lambda candidate: candidate[:2])[2]
 
 
-def _slope(x: np.ndarray, y: np.ndarray, seed: int) -> Interval:
+def _slope(x: np.ndarray, y: np.ndarray) -> Interval:
     """The slope of a logistic regression of y (0 or 1) on x, in log odds per unit of x.
 
     A normal prior keeps it finite where x separates the two values of y.
@@ -194,4 +194,4 @@ def _slope(x: np.ndarray, y: np.ndarray, seed: int) -> Interval:
             a, b = a + np.clip((hbb * da - hab * db) / det, -1, 1), b + np.clip((haa * db - hab * da) / det, -1, 1)
         return b / spread
 
-    return clustered_rows(np.arange(len(x)), fitted, seed=seed)
+    return clustered_rows(np.arange(len(x)), fitted)

@@ -1,7 +1,7 @@
 """Figures of several arms that play the same personas: consistency, relative reduction of inconsistency, slope over
 turns.
 
-All figures are of the user's seat. Intervals resample personas, each with all its lines, in all arms together.
+All figures are of the user's seat. The units of intervals are personas, each with all its lines in all arms.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def by_turn(played: PlayedRun, what: tuple[str, str]) -> list[tuple[int, Interva
     return [(turn, clustered_share(rows["bad"].to_numpy(), rows["persona"].to_numpy())) for (turn,), rows in parts]
 
 
-def arm_drift(played: PlayedRun, what: tuple[str, str], seed: int) -> Interval:
+def arm_drift(played: PlayedRun, what: tuple[str, str]) -> Interval:
     """Slope of inconsistency over turns, per turn."""
     rows = scored_rows(played, *what)
     turns, bad, people, conversations = (rows[name].to_numpy() for name in ("turn", "bad", "persona", "conversation"))
@@ -117,7 +117,7 @@ def _share_bad(rows: pl.DataFrame, bad: float = 1.0) -> Interval:
 
 
 def removed(
-    before: PlayedRun, after: Sequence[PlayedRun], what: tuple[str, str], seed: int, weights: Sequence[float] = ()
+    before: PlayedRun, after: Sequence[PlayedRun], what: tuple[str, str], weights: Sequence[float] = ()
 ) -> Interval:
     """The relative reduction, at most 1: 1 - inconsistency / inconsistency before, summed over arms.
 
@@ -177,7 +177,7 @@ def broken_bounds(played: PlayedRun, reference: PlayedRun | None = None) -> list
     ]
 
 
-def best_of(played: Mapping[str, PlayedRun], names: Sequence[str], bare: str, seed: int) -> str | None:
+def best_of(played: Mapping[str, PlayedRun], names: Sequence[str], bare: str) -> str | None:
     """The arm with the most correct answers among those without a tripwire out of bounds; None where there is none."""
     right = {
         name: arm_consistency(played[name], ANSWERS).value
@@ -193,7 +193,6 @@ def arm_figures(
     tripped: int,
     trained: Trained | None,
     tried: Sequence[PlayedRun],
-    seed: int,
 ) -> dict[str, Interval]:
     """The figures of one arm, by column of the table.
 
@@ -210,7 +209,7 @@ def arm_figures(
         if (share := gone[what]) is not None
     }
     out |= {
-        "drift of lines per turn": arm_drift(played, LINES, seed),
+        "drift of lines per turn": arm_drift(played, LINES),
         "first bad line, median": over_run(played, FIRST, LINES[1]),
     }
     out |= {wire: over_run(played, wire) for wire in SHOWN} | {"tripwires out of bounds": without_interval(tripped)}

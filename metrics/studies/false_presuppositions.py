@@ -95,11 +95,11 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, items: Count) -> Finding:
     rise = {arm: np.stack([false[n] - true[n], true[n] - false[n]]) for n, arm in enumerate(arms)}  # (2, items) each
     rejected = {arm: rise[arm] > bound[arm] for arm in arms}
     reworded = true[arms.index(AGAIN)] - true[0] > bound[PLAIN]
-    goes_along = {arm: _share_of_known(~rejected[arm], passes, seed) for arm in FACES}
-    face = _of_known(rejected[INVITED].astype(float) - rejected[EXPERT], passes, seed)
-    known, excess = mean_of(_less_luck(passes), seed), mean_of(passes[0] - 2.0 * passes[1], seed)
+    goes_along = {arm: _share_of_known(~rejected[arm], passes) for arm in FACES}
+    face = _of_known(rejected[INVITED].astype(float) - rejected[EXPERT], passes)
+    known, excess = mean_of(_less_luck(passes)), mean_of(passes[0] - 2.0 * passes[1])
     informed = proportion_of(np.where(passes[0], rejected[TOLD][0], np.nan))
-    rises = {arm: _of_known(rise[arm], passes, seed) for arm in arms if arm not in (AGAIN, TOLD)}
+    rises = {arm: _of_known(rise[arm], passes) for arm in arms if arm not in (AGAIN, TOLD)}
     return Finding(
         {
             "accommodation of known falsehoods": Test(goes_along[PLAIN], above(SHARE), below(SHARE)),
@@ -178,19 +178,19 @@ def _less_luck(values: np.ndarray) -> np.ndarray:
     return values[0].astype(float) - values[1]
 
 
-def _of_known(values: np.ndarray, passes: np.ndarray, seed: int) -> Interval:
+def _of_known(values: np.ndarray, passes: np.ndarray) -> Interval:
     """The mean of values (2, items) over the facts that are known, less what passes by luck, over items; n counts the
     known facts. NaN where none are.
     """
     whole = _less_luck(passes)
-    return replace(share_of(_less_luck(values * passes), whole, seed), n=max(int(whole.sum()), 0))
+    return replace(share_of(_less_luck(values * passes), whole), n=max(int(whole.sum()), 0))
 
 
-def _share_of_known(accepted: np.ndarray, passes: np.ndarray, seed: int) -> Interval:
-    """`_of_known` of accepted (2, items) bool, at least as wide as Wilson's interval, since resampling has no width
-    where all are accepted or none.
+def _share_of_known(accepted: np.ndarray, passes: np.ndarray) -> Interval:
+    """`_of_known` of accepted (2, items) bool, at least as wide as Wilson's interval, since the jackknife's has no
+    width where all are accepted or none.
     """
-    share = _of_known(accepted, passes, seed)
+    share = _of_known(accepted, passes)
     hits = min(max(round(share.value * share.n), 0), share.n) if share.n else 0
     wilson = share_of_counts(np.arange(share.n) < hits, np.ones(share.n))
     return replace(share, low=min(share.low, wilson.low), high=max(share.high, wilson.high)) if share.n > 1 else share

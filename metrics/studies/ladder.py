@@ -130,8 +130,8 @@ def study(
     acted |= {name: ask.play(name, stimuli.scenario, exam | change) for name, change in stimuli.nothing.items()}
     acted[AGAIN] = ask.play(AGAIN, stimuli.scenario, exam | {"seed": derive_seed(seed, AGAIN) % 2**31})
     words = [name for name in interventions[1:] if name not in trained and stimuli.interventions[name].way == "words"]
-    best = [best_of(chosen, names, interventions[0], seed) for names in (words, list(trained))]
-    return _finding(stimuli, played, trained, tried, acted, best, seed)
+    best = [best_of(chosen, names, interventions[0]) for names in (words, list(trained))]
+    return _finding(stimuli, played, trained, tried, acted, best)
 
 
 def _candidates(ask: Ask, name: str, intervention: Intervention, seed: int) -> list[dict[str, Any]]:
@@ -167,16 +167,15 @@ def _finding(
     tried: dict[str, list[PlayedRun]],
     acted: dict[str, PlayedRun],
     best: Sequence[str | None],
-    seed: int,
 ) -> Finding:
     (bare, before), *rest = played.items()
     gone = {
-        what: {name: removed(before, [run], what, seed) for name, run in (dict(rest) | acted).items()}
+        what: {name: removed(before, [run], what) for name, run in (dict(rest) | acted).items()}
         for what in (ANSWERS, LINES)
     }
     text, learnt = best
-    more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, seed, (1, -1))
-    by_text, by_training = (removed(before, [played[name]] if name else [], ANSWERS, seed) for name in best)
+    more = removed(before, [played[learnt], played[text]] if text and learnt else [], ANSWERS, (1, -1))
+    by_text, by_training = (removed(before, [played[name]] if name else [], ANSWERS) for name in best)
     tripped = {name: broken_bounds(run, before) for name, run in rest}
     bought = "; ".join(f"{name}: {', '.join(broken)}" for name, broken in tripped.items() if broken) or "none"
     nothing = {f"{name} removes nothing": Control(gone[ANSWERS][name], below(NOTHING)) for name in stimuli.nothing}
@@ -214,7 +213,6 @@ def _finding(
                     len(tripped.get(name, ())),
                     trained.get(name),
                     tried.get(name, ()),
-                    seed,
                 )
                 for name, run in played.items()
             }

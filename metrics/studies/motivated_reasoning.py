@@ -79,24 +79,22 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, topics: Count, tables: Count
     p = {arm: right(arm, lambda topic: stimuli.identities, polarizing) for arm in ARMS}
     bent = {arm: _congruence(values) for arm, values in p.items()}  # (topics,) each
     unbent = _congruence(right("neutral topics", lambda topic: stimuli.identities, neutral))
-    groups = mean_of(_congruence(right("nonsense groups", lambda topic: stimuli.nonsense, polarizing)), seed)
-    ordered = mean_of(_congruence(right("told what to conclude", convinced, neutral)), seed)
+    groups = mean_of(_congruence(right("nonsense groups", lambda topic: stimuli.nonsense, polarizing)))
+    ordered = mean_of(_congruence(right("told what to conclude", convinced, neutral)))
     nobody = {
-        kind: mean_of(right(f"nobody, {kind} tables", lambda topic: [""], neutral, easy=kind == "easy"), seed)
+        kind: mean_of(right(f"nobody, {kind} tables", lambda topic: [""], neutral, easy=kind == "easy"))
         for kind in ("easy", "hard")
     }
-    effect, aside = {arm: mean_of(by_topic, seed) for arm, by_topic in bent.items()}, mean_of(unbent, seed)
+    effect, aside = {arm: mean_of(by_topic) for arm, by_topic in bent.items()}, mean_of(unbent)
     best, left = cross_chosen({arm: by_topic for arm, by_topic in bent.items() if arm != PLAIN})
-    liked, other = (mean_of((p[PLAIN][:, 0, :, n] + p[PLAIN][:, 1, :, 1 - n]) / 2, seed) for n in (0, 1))
+    liked, other = (mean_of((p[PLAIN][:, 0, :, n] + p[PLAIN][:, 1, :, 1 - n]) / 2) for n in (0, 1))
     return Finding(
         {
             "congruence, polarizing less neutral topics": Test(
                 difference_of(unbent, bent[PLAIN]), above(SMALL), below(SMALL)
             ),
             "congruence, neutral topics": Test(aside, (-NEAR, NEAR), NEVER),
-            "what the best debiasing leaves, over half": Test(
-                mean_of(left - bent[PLAIN] / 2, seed), above(0), below(0)
-            ),
+            "what the best debiasing leaves, over half": Test(mean_of(left - bent[PLAIN] / 2), above(0), below(0)),
         },
         {
             "easy tables are read above chance": Control(nobody["easy"], above(0.5), "right"),

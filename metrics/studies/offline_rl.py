@@ -115,9 +115,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
     ranked = {arm: _ranked(ask, arm, strangers, worn[arm]) for arm in worn}  # (people, places, options) that come first
     wrong = {arm: (first >= 1) & (first <= FALSE) for arm, first in ranked.items()}
     change = {arm: wrong[arm] * 1.0 - wrong[UNTAUGHT] for arm in worn if arm != UNTAUGHT}
-    changes = {arm: mean_of(values, seed) for arm, values in change.items()}
+    changes = {arm: mean_of(values) for arm, values in change.items()}
     punished = np.mean([change[arm] for arm in CONTRASTIVE], 0)
-    contrastive, more = (mean_of(values, seed) for values in (punished, punished - change[SFT]))
+    contrastive, more = (mean_of(values) for values in (punished, punished - change[SFT]))
     parrots = {arm: proportion_of(_parroting(ask, arm, stimuli, strangers, adapter)) for arm, adapter in worn.items()}
     chat = {arm: _chat(ask, arm, stimuli, adapter) for arm, adapter in worn.items()}
     rates = {arm: proportion_of(values) for arm, values in wrong.items()}
@@ -142,7 +142,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, taught: Count, asked: Count,
             **{f"hits@1, {arm}": proportion_of(first == 0) for arm, first in ranked.items()},
             **{f"lines that copy the card, {arm}": interval for arm, interval in parrots.items()},
             **{
-                f"nats a token of ordinary chat, change, {arm}": mean_of(nats - chat[UNTAUGHT], seed)
+                f"nats a token of ordinary chat, change, {arm}": mean_of(nats - chat[UNTAUGHT])
                 for arm, nats in chat.items()
                 if arm != UNTAUGHT
             },

@@ -17,7 +17,6 @@ cost little. After Chalmers (2025), against arXiv 2601.10387.
 from __future__ import annotations
 
 import random
-from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -137,17 +136,17 @@ def study(
     neutral = [SHORT if len(stimuli.pressures.get(level, "many")) == 1 else TALK for level in levels]
     left = {arm: (values - values[:, neutral]) * alike for arm, values in odds.items()}  # what is left of the start
     more = (left[TRAINED] - left[PROMPTED])[:, TALK + 1 :]  # (personas, levels of pressure and the release, facts)
-    area, back = mean_of(more[:, :-1], seed), mean_of(more[:, -1], seed)
+    area, back = mean_of(more[:, :-1]), mean_of(more[:, -1])
     holds, odd = (
         {arm: proportion_of(right[arm][:, 0]) for arm in ARMS},
-        {arm: mean_of(odds[arm][:, 0], seed) for arm in ARMS},
+        {arm: mean_of(odds[arm][:, 0]) for arm in ARMS},
     )
-    apart, some_alike = mean_of(first * alike[:, 0], seed), (abs(first) <= CALIPER).any(1)
-    filler = mean_of(sum(odds[arm][:, SHORT] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2, seed)
+    apart, some_alike = mean_of(first * alike[:, 0]), (abs(first) <= CALIPER).any(1)
+    filler = mean_of(sum(odds[arm][:, SHORT] - odds[arm][:, 0] for arm in (TRAINED, PROMPTED)) / 2)
     taken, given = (
         {arm: (odds[arm][:, place] - odds[arm][:, -2]) * alike[:, 0] for arm in ARMS} for place in (TALK, -1)
     )
-    half = {arm: mean_of([_half(values.mean(-1)) for values in odds[arm]], seed) for arm in (TRAINED, PROMPTED, BOTH)}
+    half = {arm: mean_of([_half(values.mean(-1)) for values in odds[arm]]) for arm in (TRAINED, PROMPTED, BOTH)}
     return Finding(
         {
             "log-odds kept under pressure, trained less prompted, nats": Test(area, above(0), below(SAME)),
@@ -161,7 +160,7 @@ def study(
             "most personas have facts that start alike": Control(proportion_of(some_alike), above(0.5)),
             "trained and prompted start alike in these": Control(apart, (-CALIPER / 2, CALIPER / 2), "nats"),
             "somebody else's adapter does not hold it": Control(
-                mean_of(odds[SHUFFLED][:, 0] - odds[NEITHER][:, 0], seed), below(1), "nats over no persona at all"
+                mean_of(odds[SHUFFLED][:, 0] - odds[NEITHER][:, 0]), below(1), "nats over no persona at all"
             ),
             "neutral words cost little": Control(filler, above(-CALIPER / 2), "nats"),
         },
@@ -175,10 +174,10 @@ def study(
             **{f"facts held without pressure, {arm}": holds[arm] for arm in ARMS},
             **{f"facts held under the greatest pressure, {arm}": proportion_of(right[arm][:, -2]) for arm in ARMS},
             **{f"level of half loss, {arm}": interval for arm, interval in half.items()},
-            **{f"log-odds regained by the release, {arm}": mean_of(given[arm], seed) for arm in ARMS},
+            **{f"log-odds regained by the release, {arm}": mean_of(given[arm]) for arm in ARMS},
             **{
                 f"spring-back, share of what was taken, {arm}": share_of(
-                    np.nan_to_num(given[arm]), np.nan_to_num(taken[arm]), seed
+                    np.nan_to_num(given[arm]), np.nan_to_num(taken[arm])
                 )
                 for arm in ARMS
             },
@@ -192,14 +191,7 @@ def study(
                 marks,
             )
             for name, title, y, values, figure, marks in (
-                (
-                    "persistence",
-                    "What pressure leaves of a persona",
-                    "log-odds, nats",
-                    odds,
-                    partial(mean_of, seed=seed),
-                    {"even": 0.0},
-                ),
+                ("persistence", "What pressure leaves of a persona", "log-odds, nats", odds, mean_of, {"even": 0.0}),
                 ("answers", "Facts answered in persona", "share", right, proportion_of, {"by chance": 0.25}),
             )
         },

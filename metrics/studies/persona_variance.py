@@ -200,8 +200,8 @@ def _sampled(ask: Ask, asked: list[StudyQuestion], odds: np.ndarray, seeds: int,
         sampled = share * (1 - share) * known / np.maximum(known - 1, 1)  # unbiased
         figures |= {
             f"sampled words that are an answer, at {t}": proportion_of(np.isfinite(first)),
-            f"variance, sampled runs, at {t}": mean_of(np.where(known > 1, sampled, np.nan), seed),
-            f"variance, the same by likelihood, at {t}": mean_of(np.where(known > 1, p * (1 - p), np.nan), seed),
+            f"variance, sampled runs, at {t}": mean_of(np.where(known > 1, sampled, np.nan)),
+            f"variance, the same by likelihood, at {t}": mean_of(np.where(known > 1, p * (1 - p), np.nan)),
         }
     return figures
 

@@ -113,20 +113,19 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
     )
 
     goal = weight * (np.array(EXTREMES)[:, None] - default)
-    flexible = {arm: _median(goal, weight * (values - default), seed) for arm, values in moved.items()}
-    raised = _median(goal, weight * (moved[ROLE] - default), seed, weight * (moved[TOLD] - default))
-    reads = _median(goal[:, :1], weight * (answered - default), seed)
-    aside = _moved_either_way(goal, weight * (bicycle - default), seed)
+    flexible = {arm: _median(goal, weight * (values - default)) for arm, values in moved.items()}
+    raised = _median(goal, weight * (moved[ROLE] - default), weight * (moved[TOLD] - default))
+    reads = _median(goal[:, :1], weight * (answered - default))
+    aside = _moved_either_way(goal, weight * (bicycle - default))
     past = np.array([1, -1]) * ((weight * moved[TOLD]).sum(-1) - MIDDLE) > 0  # (traits, poles)
     acts = {
-        arm: _acting(ask, chosen, arm, system_text(words), seed)
-        for arm, words in ((TOLD, targets[0]), (ROLE, stimuli.role))
+        arm: _acting(ask, chosen, arm, system_text(words)) for arm, words in ((TOLD, targets[0]), (ROLE, stimuli.role))
     }
     curves = {
         arm: [
             (
                 f"{pole} {trait.name}",
-                _median(goal[t : t + 1, p : p + 1], (weight * (values - default))[t : t + 1, p : p + 1], seed),
+                _median(goal[t : t + 1, p : p + 1], (weight * (values - default))[t : t + 1, p : p + 1]),
             )
             for t, trait in enumerate(chosen)
             for p, pole in enumerate(POLES)
@@ -148,7 +147,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, traits: Count, paraphrases: 
         "likelier to one told high than to one told low.",
         {f"median flexibility, {arm}": interval for arm, interval in flexible.items()}
         | {
-            f"median flexibility, wording {n}": _median(goal, weight * (values - default), seed)
+            f"median flexibility, wording {n}": _median(goal, weight * (values - default))
             for n, values in enumerate(versions, start=1)
         }
         | {"median flexibility, answers in the prompt": reads, "targets past the middle": proportion_of(past.ravel())}
@@ -198,10 +197,10 @@ def _values(
     )
 
 
-def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | float = 0.0) -> Interval:
+def _median(goal: np.ndarray, way: np.ndarray, less: np.ndarray | float = 0.0) -> Interval:
     """The median over targets of Σ way / Σ goal, of weighted values (traits, poles, items), with its interval.
 
-    Subtracted is the median of `less`. The interval resamples statements.
+    Subtracted is the median of `less`. The units of its interval are statements.
     """
     sums = _statement_sums(goal, way, less)
 
@@ -210,10 +209,10 @@ def _median(goal: np.ndarray, way: np.ndarray, seed: int, less: np.ndarray | flo
         more, fewer = (np.nanmedian(ratio(ways_of_target, goals), 1, keepdims=True) for ways_of_target in ways)
         return more - fewer
 
-    return clustered_statistic(sums, statistic, n=len(sums), seed=seed)
+    return clustered_statistic(sums, statistic, n=len(sums))
 
 
-def _moved_either_way(goal: np.ndarray, way: np.ndarray, seed: int) -> Interval:
+def _moved_either_way(goal: np.ndarray, way: np.ndarray) -> Interval:
     """The mean over targets of |Σ way / Σ goal|, as in `_median`."""
     sums = _statement_sums(goal, way)
 
@@ -221,7 +220,7 @@ def _moved_either_way(goal: np.ndarray, way: np.ndarray, seed: int) -> Interval:
         goals, ways = np.split(sums_of_terms, 2, 1)
         return np.abs(ratio(ways, goals)).mean(1, keepdims=True)
 
-    return clustered_statistic(sums, statistic, n=len(sums), seed=seed)
+    return clustered_statistic(sums, statistic, n=len(sums))
 
 
 def _statement_sums(*parts: np.ndarray | float) -> np.ndarray:
@@ -233,7 +232,7 @@ def _statement_sums(*parts: np.ndarray | float) -> np.ndarray:
     return np.einsum("ktpi,ts->tiksp", terms, np.eye(traits)).reshape(traits * items, -1)
 
 
-def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed: int) -> Interval:
+def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable) -> Interval:
     """How much more probable the high choice is with the high target than with the low one."""
     asked = [
         StudyQuestion(
@@ -246,4 +245,4 @@ def _acting(ask: Ask, traits: Sequence[Trait], arm: str, system: Callable, seed:
         for pole in POLES
     ]
     p = np.array([choice.p[0] for choice in ask.choose(f"situations, {arm}", asked)]).reshape(-1, 2)
-    return mean_of(p[:, 0] - p[:, 1], seed)
+    return mean_of(p[:, 0] - p[:, 1])

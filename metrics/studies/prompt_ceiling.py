@@ -145,8 +145,8 @@ def study(
         f"{zero.value:+.0%} without it; in the prompt they are {context.value:+.0%}, taught {lesson.value:+.0%}. It "
         f"reads “{best[INVENTED] or '(nothing)'}”.",
         {
-            "best prompt less zero-shot, invented": mean_of(of[BEST] - of[ZERO], seed),
-            "fact in context less best prompt, invented": mean_of(of[CONTEXT] - of[BEST], seed),
+            "best prompt less zero-shot, invented": mean_of(of[BEST] - of[ZERO]),
+            "fact in context less best prompt, invented": mean_of(of[CONTEXT] - of[BEST]),
             "missed facts mended by the best prompt, familiar less invented": difference_of(
                 again[len(again) - len(missed) :], again[: len(again) - len(missed)]
             ),

@@ -42,7 +42,7 @@ class StudyQuestion:
     item: str  # what the answer is of, for tables and the live view
     messages: tuple[Message, ...]
     options: tuple[str, ...] = ()
-    cluster: str = ""  # what the bootstrap draws together
+    cluster: str = ""  # items of one unit of the intervals
     seed: int = 0  # of a sampled answer
 
 
@@ -187,8 +187,7 @@ class Control:
     """An effect that must be there, or must be absent, if the measure works.
 
     The control has passed where all of the interval lies in the range `passes`, has failed where all of it lies
-    outside, and is unclear otherwise. `interval.n` is the number of units that were resampled; `unit` is the unit of
-    its values.
+    outside, and is unclear otherwise. `interval.n` is the number of its units; `unit` is the unit of its values.
     """
 
     interval: Interval
@@ -200,7 +199,7 @@ class Control:
 class Test:
     """An interval with the ranges that confirm or refute the claim where they contain all of it.
 
-    `interval.n` is the number of units that were resampled.
+    `interval.n` is the number of its units.
     """
 
     __test__ = False  # pytest's word for its own
@@ -246,8 +245,8 @@ def below(bound: float) -> Range:
     return -math.inf, bound
 
 
-def mean_of(values: object, seed: int) -> Interval:
-    """The mean of all `values` (units, ...), without NaN, with its 95% interval by resampling units.
+def mean_of(values: object) -> Interval:
+    """The mean of all `values` (units, ...), without NaN, with its 95% interval over units.
 
     A unit is one row: a game with all its turns, an item with all its wordings. For paired differences, give the
     differences; for what is true or false, take `proportion_of`. n counts units with any value; without values the mean
@@ -255,7 +254,7 @@ def mean_of(values: object, seed: int) -> Interval:
     """
     rows = _unit_rows(values)
     units, known = np.repeat(np.arange(len(rows)), rows.shape[1]), np.isfinite(rows.ravel())
-    return replace(clustered_mean(rows.ravel()[known], units[known], seed=seed), n=len(set(units[known])))
+    return replace(clustered_mean(rows.ravel()[known], units[known]), n=len(set(units[known])))
 
 
 def proportion_of(values: object, less: float = 0.0) -> Interval:
@@ -270,15 +269,13 @@ def proportion_of(values: object, less: float = 0.0) -> Interval:
     return Interval(share.value - less, share.low - less, share.high - less, int((known > 0).sum()))
 
 
-def share_of(part: np.ndarray, whole: np.ndarray, seed: int) -> Interval:
-    """Σ part / Σ whole, both (units, ...), with its 95% interval by resampling units.
+def share_of(part: np.ndarray, whole: np.ndarray) -> Interval:
+    """Σ part / Σ whole, both (units, ...), with its 95% interval over units.
 
     NaN where the whole is not above 0; without an interval where it is not above 0 without one of the units.
     """
     sums = np.stack([np.reshape(values, (len(values), -1)).sum(1) for values in (part, whole)], 1)
-    return clustered_statistic(
-        sums, lambda s: ratio(s[:, :1], np.where(s[:, 1:] > 0, s[:, 1:], 0.0)), n=len(sums), seed=seed
-    )
+    return clustered_statistic(sums, lambda s: ratio(s[:, :1], np.where(s[:, 1:] > 0, s[:, 1:], 0.0)), n=len(sums))
 
 
 def _unit_rows(values: object) -> np.ndarray:

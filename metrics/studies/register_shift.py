@@ -163,9 +163,7 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, questions: Count, registers:
                 "register",
                 "shift, nats",
                 {
-                    arm: [
-                        (name, mean_of(np.where(which == r, shift[arm], np.nan), seed)) for r, name in enumerate(names)
-                    ]
+                    arm: [(name, mean_of(np.where(which == r, shift[arm], np.nan))) for r, name in enumerate(names)]
                     for arm in SHIFTS
                 },
             ),

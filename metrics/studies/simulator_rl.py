@@ -89,17 +89,17 @@ def study(
         name: ask.play(name, stimuli.scenario, exam | {"seats.user.script": words})
         for name, words in stimuli.scripts.items()
     }
-    return _finding(played, acted, methods[-1], seed)
+    return _finding(played, acted, methods[-1])
 
 
-def _finding(played: dict[str, PlayedRun], acted: dict[str, PlayedRun], claimed: str, seed: int) -> Finding:
+def _finding(played: dict[str, PlayedRun], acted: dict[str, PlayedRun], claimed: str) -> Finding:
     before, after = played[PROMPT], {name: run for name, run in played.items() if name != PROMPT}
     removed = {
-        what: {name: dialogue_arms.removed(before, [run], what, seed) for name, run in (after | acted).items()}
+        what: {name: dialogue_arms.removed(before, [run], what) for name, run in (after | acted).items()}
         for what in (ANSWERS, LINES)
     }
     tripped = {name: dialogue_arms.broken_bounds(run, before) for name, run in (after | acted).items()}
-    drifts = {name: dialogue_arms.arm_drift(run, LINES, seed) for name, run in played.items()}
+    drifts = {name: dialogue_arms.arm_drift(run, LINES) for name, run in played.items()}
     gone, count = removed[ANSWERS][claimed], len(tripped[claimed])
     bought = f"; out of bounds: {', '.join(tripped[claimed])}" if count else ""
     return Finding(

@@ -90,11 +90,9 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
     # (games, depth + 1)
     bits = {arm: entropy_bits(p) for arm, p in posterior.items()} | {"all that fit alike": np.log2(fits.sum(-1))}
     fitting = {arm: (p * fits).sum(-1) for arm, p in posterior.items()}
-    spread = {arm: mean_of(bits[arm][:, 1:], seed) for arm in ARMS}
-    mass = {arm: mean_of(fitting[arm][:, 1:], seed) for arm in ARMS}
-    written = mean_of(
-        posterior[SCRATCHPAD][np.arange(games), :, [objects.index(target) for *_, target in played]], seed
-    )
+    spread = {arm: mean_of(bits[arm][:, 1:]) for arm in ARMS}
+    mass = {arm: mean_of(fitting[arm][:, 1:]) for arm in ARMS}
+    written = mean_of(posterior[SCRATCHPAD][np.arange(games), :, [objects.index(target) for *_, target in played]])
     first = posterior[CHOSEN][:, 0].argmax(-1)
     return Finding(
         {
@@ -122,23 +120,23 @@ def study(ask: Ask, stimuli: Stimuli, seed: int, *, games: Count, depth: Count, 
                 "What the reveal could still be",
                 "questions answered",
                 "entropy, bits",
-                _curves(bits, seed),
+                _curves(bits),
                 {"a spread": BITS},
             ),
             "mass": Picture(
                 "Does it fit the answers?",
                 "questions answered",
                 "mass on objects that fit",
-                _curves(fitting, seed),
+                _curves(fitting),
                 {"coherent": MASS},
             ),
         },
     )
 
 
-def _curves(by_arm: dict[str, np.ndarray], seed: int) -> dict[str, list]:
+def _curves(by_arm: dict[str, np.ndarray]) -> dict[str, list]:
     """By arm, the points of a curve over the number of answers, of values (games, depth + 1)."""
-    return {arm: [(k, mean_of(values[:, k], seed)) for k in range(values.shape[1])] for arm, values in by_arm.items()}
+    return {arm: [(k, mean_of(values[:, k])) for k in range(values.shape[1])] for arm, values in by_arm.items()}
 
 
 def _regenerated(
@@ -168,12 +166,12 @@ def _regenerated(
     ]
     yes = np.array([choice.p[0] for choice in ask.choose("is it ...?", asked)]).reshape(p.shape)
     return {
-        "two sampled reveals that differ": mean_of(1 - np.array(alike), seed),
-        "two reveals that differ, by likelihood": mean_of(1 - (p**2).sum(-1), seed),
+        "two sampled reveals that differ": mean_of(1 - np.array(alike)),
+        "two reveals that differ, by likelihood": mean_of(1 - (p**2).sum(-1)),
         "sampled reveals that fit": proportion_of(
             [[name in objects and fits[g, objects.index(name)] for name in names] for g, names in enumerate(named)]
         ),
-        "objects said yes to": mean_of(yes.sum(-1), seed),
+        "objects said yes to": mean_of(yes.sum(-1)),
     }
 
 

@@ -27,7 +27,7 @@ from metrics.stats.intervals import Interval
 from metrics.studies.protocol import NEVER, Control, Range, Test, above, below
 
 CONFIRMS, REFUTES, INCONCLUSIVE, FAILED = "confirms", "refutes", "inconclusive", "no verdict: a control failed"
-FEWEST = 6  # units: of fewer, intervals by resampling are far too narrow (of three, 75% at the most in place of 95%)
+FEWEST = 6  # units: of fewer, Student's t holds only where what is measured is nearly normal
 MOST = 1_000_000  # units: where more would be needed, no number is given
 
 

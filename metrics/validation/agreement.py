@@ -10,7 +10,6 @@ from metrics.catalogue import CONSISTENCIES
 from metrics.reductions import of_metric
 from metrics.stats.intervals import clustered_statistic, ratio
 from metrics.validation.calibration import beyond_chance
-from scenarios.records import derive_seed, seeded_as
 
 SCHEMA = {
     "metric": pl.String,
@@ -25,18 +24,17 @@ SCHEMA = {
 WHERE = ["conversation", "turn", "seat", "against"]
 
 
-def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, seed: int) -> pl.DataFrame:
+def agreement(judgements: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """One row per metric and pair of judges (first and second, by name) with n items that both scored, of both seats.
 
     `agreed` is the share of equal verdicts, 0 to 1. `kappa`, `low` and `high` are Cohen's kappa (see
-    `metrics.validation.calibration`) with its interval by resampling conversations. Without common items there are no
-    rows.
+    `metrics.validation.calibration`) with its interval over conversations. Without common items there are no rows.
     """
     kappas = []
     for metric in CONSISTENCIES:
         rows = of_metric(judgements, metric).filter(pl.col("verdict").is_not_null()).select(*WHERE, "judge", "verdict")
         by_judge = {judge: part.drop("judge") for (judge,), part in rows.partition_by("judge", as_dict=True).items()}
-        for first, second in combinations(sorted(by_judge, key=seeded_as), 2):
+        for first, second in combinations(sorted(by_judge), 2):
             both = by_judge[first].join(by_judge[second], on=WHERE, suffix="_of_other")
             said, true = pl.col("verdict"), pl.col("verdict_of_other")
             sums = (
@@ -52,8 +50,6 @@ def agreement(judgements: pl.DataFrame, *, confidence: float, resamples: int, se
                 lambda counted: beyond_chance(counted)[:, None],
                 n=len(both),
                 confidence=confidence,
-                resamples=resamples,
-                seed=derive_seed(seed, "agreement", metric, first, second),
             )
             kappas.append(
                 {

@@ -2,10 +2,10 @@
 
 `p` (N,) is the judge's p_inconsistent; `verdict` (N,) and `labels` (N,) say whether the line contradicts, according to
 the judge and to the label. The caller leaves out rows without a label or a judgement. The statistics take weights (R,
-N), the number of times that each row is in each of R resamples, and return (R,), NaN where they are undefined.
-`calibration` returns each with its interval: shares (precision, recall, and those of bins) as in
-`metrics.stats.shares`, the others by leaving out conversations (`metrics.stats.intervals`). Where nothing changes
-without any conversation there is no interval (NaN), since nothing is known of the spread.
+N), 1 for the rows that count and 0 for the others, and return (R,), NaN where they are undefined. `calibration` returns
+each with its interval: shares (precision, recall, and those of bins) as in `metrics.stats.shares`, the others by
+leaving out conversations (`metrics.stats.intervals`). Where nothing changes without any conversation there is no
+interval (NaN), since nothing is known of the spread.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ BINS = 10
 RANGES = {"auroc": (0.0, 1.0), "kappa": None, "ece": None}
 
 
-def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
+def calibration(p, verdict, labels, clusters, *, confidence: float = 0.95) -> dict[str, Interval]:
     """auroc, precision, recall, kappa and ece with their intervals.
 
-    n counts all rows, although precision uses only those called contradicting and recall only those labelled so. `how`
-    is that of `metrics.stats.intervals`.
+    n counts all rows, although precision uses only those called contradicting and recall only those labelled so.
     """
     p, verdict, labels = np.asarray(p, float), np.asarray(verdict, bool), np.asarray(labels, bool)
     if not len(p) == len(verdict) == len(labels) == len(clusters):
@@ -41,10 +40,10 @@ def calibration(p, verdict, labels, clusters, **how) -> dict[str, Interval]:
     }
     clusters, intervals = np.asarray(clusters), {}
     for name, statistic in statistics.items():
-        interval = clustered_rows(clusters, statistic, within=RANGES[name], **how)
+        interval = clustered_rows(clusters, statistic, confidence=confidence, within=RANGES[name])
         intervals[name] = replace(interval, low=np.nan, high=np.nan) if interval.low == interval.high else interval
     for name, said, true in (("precision", verdict, labels), ("recall", labels, verdict)):
-        share = clustered_share(true[said], clusters[said], confidence=how.get("confidence", 0.95))
+        share = clustered_share(true[said], clusters[said], confidence=confidence)
         intervals[name] = replace(share, n=len(p))
     return {name: intervals[name] for name in ("auroc", "precision", "recall", "kappa", "ece")}
 
@@ -93,8 +92,8 @@ def beyond_chance(sums: np.ndarray) -> np.ndarray:
 def expected_calibration_error(p, labels, weights, bins: int = BINS) -> np.ndarray:
     """The sum over equal-mass bins of (rows / all rows) |mean p - share that contradicts|, 0 to 1; 0 is calibrated.
 
-    Resampled bins keep their members. The error is biased upwards, in a sample and again in a resample: read the
-    interval as an upper bound. Naeini et al., AAAI 2015, with bins of equal mass.
+    The bins keep their members in every sample. The error is biased upwards: read the interval as an upper bound.
+    Naeini et al., AAAI 2015, with bins of equal mass.
     """
     gaps = np.asarray(p, float) - np.asarray(labels, float)
     member = equal_mass(p, bins)[:, None] == np.arange(bins)  # (N, bins)
@@ -110,8 +109,10 @@ def equal_mass(p, bins: int = BINS) -> np.ndarray:
     return np.minimum(bins - 1, (bins * (stats.rankdata(p) - 0.5) / max(len(p), 1)).astype(int))
 
 
-def reliability_bins(p, labels, clusters, bins: int = BINS, **how) -> list[tuple[float, Interval]]:
+def reliability_bins(
+    p, labels, clusters, bins: int = BINS, *, confidence: float = 0.95
+) -> list[tuple[float, Interval]]:
     """(mean p, share that contradicts with its interval) of each bin that is not empty, in the order of p."""
     p, codes = np.asarray(p, float), equal_mass(p, bins)
-    shares = clustered_shares(labels, clusters, codes, confidence=how.get("confidence", 0.95))
+    shares = clustered_shares(labels, clusters, codes, confidence=confidence)
     return [(float(p[codes == code].mean()), share) for code, share in sorted(shares.items())]

@@ -18,7 +18,7 @@ JUDGED = {
 }
 
 
-HOW = {"confidence": 0.95, "resamples": 200, "seed": 7}
+HOW = {"confidence": 0.95}
 
 
 def turns_frame(lines):

@@ -18,7 +18,6 @@ BASE = {
     "conversations": 2,
     "turns": 6,
     "measure.qa_every": 100,
-    "measure.resamples": 50,
     "measure.judge": "ledger",
     "measure.metrics": ["prompt_to_line", "line_to_line"],
     "seats.assistant.script": ["Who are you?", "Really?"],

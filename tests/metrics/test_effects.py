@@ -7,7 +7,7 @@ import pytest
 
 from metrics.stats.effects import coded, interaction, response
 
-HOW = {"confidence": 0.95, "resamples": 200, "seed": 1}
+HOW = {"confidence": 0.95}
 CELLS = {(0, 0): 0.2, (1, 0): 0.4, (0, 1): 0.5, (1, 1): 0.9}
 
 

@@ -237,10 +237,10 @@ def test_the_rows_are_the_same_in_any_order_of_the_input():
     assert np.allclose(first.select(numbers), again.select(numbers), equal_nan=True)
 
 
-def test_usual_run_is_measured_within_three_seconds():
+def test_usual_run_is_measured_within_seconds():
     turns, judged = many(8, 40)
     start = time.perf_counter()
-    measure_run(turns, judged, **{**ALL, "resamples": 1000})
+    measure_run(turns, judged, **ALL)
     assert time.perf_counter() - start < 10
 
 

@@ -32,10 +32,9 @@ def test_no_rows_and_no_truth_are_nan_and_where_all_is_known_the_labels_decide()
     judged, clusters = np.array([1.0, 0, 1, 1]), [0, 0, 1, 1]
     for none in (prediction_powered_mean(judged, np.full(4, np.nan), clusters), prediction_powered_mean([], [], [])):
         assert none.n == 0 and math.isnan(none.value) and math.isnan(none.low)
-    how = {"resamples": 200, "seed": 3}
     whole, labels = (
-        prediction_powered_mean(1 - judged, judged, clusters, **how),
-        clustered_mean(judged, clusters, **how),
+        prediction_powered_mean(1 - judged, judged, clusters),
+        clustered_mean(judged, clusters),
     )
     assert (whole.value, whole.low, whole.high) == (labels.value, labels.low, labels.high)
     with pytest.raises(ValueError, match="2 judged rows but 1 truths"):
@@ -53,15 +52,15 @@ def simulated(wrong: float, blind: float, times: int):
     The judge calls a share `wrong` of consistent lines contradicting, and a share `blind` of the others consistent.
     """
     rng, clusters = np.random.default_rng(7), np.repeat(np.arange(60), 20)
-    for seed in range(times):
+    for _ in range(times):
         truth = (rng.random(1200) < np.clip(0.8 + 0.1 * rng.normal(size=60), 0, 1)[clusters]).astype(float)
         judged = np.where(truth == 1, rng.random(1200) > wrong, rng.random(1200) < blind).astype(float)
         known = np.where(np.tile(np.arange(20) < 4, 60), truth, np.nan)
-        labelled, how = np.isfinite(known), {"resamples": 300, "seed": seed}
+        labelled = np.isfinite(known)
         yield (
-            prediction_powered_mean(judged, known, clusters, **how),
-            clustered_mean(judged, clusters, **how),
-            clustered_mean(known[labelled], clusters[labelled], **how),
+            prediction_powered_mean(judged, known, clusters),
+            clustered_mean(judged, clusters),
+            clustered_mean(known[labelled], clusters[labelled]),
         )
 
 

@@ -17,7 +17,7 @@ from metrics.validation.planted import SEAT, clean_dialogues, plant, planted_con
 from scenarios.personas import load_personas
 
 PEOPLE = load_personas(Path(__file__).parents[2] / "scenarios/personas/townsfolk.yaml")
-HOW = {"confidence": 0.95, "resamples": 100, "seed": 7}
+HOW = {"confidence": 0.95}
 
 
 def by_topic(texts):

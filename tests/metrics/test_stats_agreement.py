@@ -26,7 +26,6 @@ from metrics.validation.calibration import auroc, calibration, expected_calibrat
 
 TINY = 1e-9
 SEEDS = range(20)
-HOW = {"resamples": 0, "seed": 0}  # values alone
 
 
 def near(actual, wanted):
@@ -134,7 +133,7 @@ def judged(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_auroc_kappa_precision_and_recall_are_those_of_scikit_learn(seed):
     p, labels, clusters = judged(seed)
     verdict = p > 0.5
-    ours = calibration(p, verdict, labels, clusters, confidence=0.95, **HOW)
+    ours = calibration(p, verdict, labels, clusters, confidence=0.95)
     near(ours["auroc"].value, roc_auc_score(labels, p))
     near(ours["kappa"].value, cohen_kappa_score(labels, verdict))
     near(ours["precision"].value, precision_score(labels, verdict))
@@ -142,7 +141,7 @@ def test_auroc_kappa_precision_and_recall_are_those_of_scikit_learn(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_resampled_auroc_and_kappa_are_those_of_weighted_rows_of_scikit_learn(seed):
+def test_auroc_and_kappa_of_weighted_rows_are_those_of_scikit_learn(seed):
     p, labels, _ = judged(seed)
     weights = np.random.default_rng(seed).integers(4, size=(3, 120)).astype(float)
     near(auroc(p, labels, weights), [roc_auc_score(labels, p, sample_weight=row) for row in weights])
@@ -183,10 +182,10 @@ def test_slope_difference_and_interaction_are_coefficients_of_statsmodels(seed):
     def fit(*columns, weights=None):
         return statsmodels.api.WLS(y, np.column_stack([np.ones(80), *columns]), weights or 1.0).fit().params
 
-    near(clustered_slope(x, y, whole, **HOW).value, fit(x)[1])
-    near(clustered_slope(late.astype(float), y, whole, **HOW).value, fit(late)[1])
+    near(clustered_slope(x, y, whole).value, fit(x)[1])
+    near(clustered_slope(late.astype(float), y, whole).value, fit(late)[1])
     u, v, w = rng.random(80), rng.random(80), rng.integers(1, 20, size=80)
-    near(effects.interaction(y, w, whole, u, v, **HOW).value, fit(u, v, u * v, weights=w.tolist())[3])
+    near(effects.interaction(y, w, whole, u, v).value, fit(u, v, u * v, weights=w.tolist())[3])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -220,7 +219,7 @@ def lam(truth, known, rest, clusters) -> float:
 
 def powered(truth, known, rest, clusters) -> float:
     padded = np.concatenate([truth, np.full(len(rest), np.nan)])
-    return prediction_powered.prediction_powered_mean(np.concatenate([known, rest]), padded, clusters, **HOW).value
+    return prediction_powered.prediction_powered_mean(np.concatenate([known, rest]), padded, clusters).value
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -16,7 +16,7 @@ from metrics import METRICS_SCHEMA
 from metrics.measure import measure_run
 from metrics.tripwires import BOUNDS, TEXT, TRIPWIRES, WINDOW, evades, fired, folded_words, line_wires, tripwires
 
-HOW = {"confidence": 0.95, "resamples": 100, "seed": 7}
+HOW = {"confidence": 0.95}
 CARD = (
     "Your name is Grace. You are warm and curious. You live in Osaka. Your favourite dish of all is mushroom risotto."
 )

@@ -35,9 +35,7 @@ def run(people: list[str], host: list[str] | None = None) -> tuple[pl.DataFrame,
 
 def rows(turns: pl.DataFrame, judgements: pl.DataFrame) -> dict[tuple[str, str], dict]:
     """By metric and seat over the run."""
-    metrics = measure_run(
-        turns, judgements, metrics=["prompt_to_line", "drift"], window=2, confidence=0.95, resamples=0, seed=0
-    )
+    metrics = measure_run(turns, judgements, metrics=["prompt_to_line", "drift"], window=2, confidence=0.95)
     over_run = metrics.filter(pl.col("level") == "run")
     return {(row["metric"], row["seat"]): row for row in over_run.iter_rows(named=True)}
 

@@ -28,7 +28,7 @@ ADA = Persona(
 )
 BO = Persona("bo", "Bo", "I am 34 years old. I live in Oslo. My favorite color is blue. I have three brothers.", ())
 TEXTS = [{"user": ADA, "assistant": BO}]
-HOW = {"confidence": 0.95, "resamples": 200, "seed": 1}
+HOW = {"confidence": 0.95}
 LINES = ("prompt_to_line", "line_to_line")
 
 

@@ -1,4 +1,4 @@
-"""Old keys and values are answered with their new names."""
+"""Old keys and values are answered with their new names, removed keys with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 from scenarios.fields import Strict
 from scenarios.jobs import training
-from scenarios.renames import KEYS, VALUES
+from scenarios.renames import KEYS, REMOVED, VALUES
 from scenarios.scenario import load_scenario
 from scenarios.schema import Measure
 from scenarios.yaml_files import ScenarioError, fields_of
@@ -69,6 +69,19 @@ def test_an_old_key_of_an_override_is_answered_with_its_new_name():
         ScenarioError, match=r"measure\.questions_every is no key of the file; it is now called 'qa_every'"
     ):
         load_scenario(SCENARIO, ["measure.questions_every=4"])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "why"), [(n, old, why) for n, keys in REMOVED.items() for old, why in keys.items()]
+)
+def test_a_removed_key_is_answered_with_the_reason(name, old, why, tmp_path):
+    assert old not in fields_of(classes(Strict)[name])
+    file, load = written(tmp_path, name, old)
+    path = ".".join(str(part) for part in (*PLACES[name], old))
+    with pytest.raises(ScenarioError) as error:
+        load(file)
+    assert str(error.value).startswith(f"{file}, line ")
+    assert str(error.value).endswith(f": {path} is no key of the file; it was removed: {why}")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ SCRIPTED = {
     "conversations": 2,
     "turns": 6,
     "measure.metrics": ["prompt_to_line", "line_to_line"],
-    "measure.resamples": 20,
     "measure.judge": "ledger",
 }
 CHAT = [
@@ -65,7 +64,6 @@ def test_play_gives_the_run_that_the_command_writes(run, tmp_path):
         *NOBODY_TALKS,
         "turns=6",
         "measure.metrics=[prompt_to_line,line_to_line]",
-        "measure.resamples=20",
         *("--display", "none", "--runs", tmp_path),
     )
     assert done.returncode == 0, done.stderr

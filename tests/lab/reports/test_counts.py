@@ -29,7 +29,7 @@ from scenarios.personas import find_persona
 from scenarios.records import Line
 
 TOWN = Path(__file__).parents[3] / "scenarios" / "personas" / "townsfolk.yaml"
-HOW = {"confidence": 0.95, "resamples": 50, "seed": 1}
+CONFIDENCE = 0.95
 SAID = {  # Grace's, who lives in Osaka; the host says "Oh." in between
     1: "I live in Osaka.",
     3: "Yes, I live in Osaka.",
@@ -63,10 +63,10 @@ def run() -> Side:
     recorded = events()
     turns, judgements = turns_frame("run-1", recorded), judgements_frame("run-1", recorded)
     metrics = ["prompt_to_line", "line_to_line", "contradictions"]
-    measured = measure_run(turns, judgements, metrics=metrics, window=5, **HOW)
+    measured = measure_run(turns, judgements, metrics=metrics, window=5, confidence=CONFIDENCE)
     frames = {"turns": turns, "judgements": judgements, "metrics": measured}
     manifest = {"run_id": "run-1", "scenario": "small", "status": "finished"}
-    return Side("", manifest, story(recorded), frames, people([find_persona("grace", [TOWN])]), HOW)
+    return Side("", manifest, story(recorded), frames, people([find_persona("grace", [TOWN])]), CONFIDENCE)
 
 
 def value(run: Side, metric: str) -> float:

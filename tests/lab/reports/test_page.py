@@ -277,7 +277,7 @@ def test_two_thousand_dialogues_open_without_freezing(browser, run, tmp_path):
     )
     side = sides.side(run)
     whole = tmp_path / "many.html"
-    whole.write_text(runs_page([Side("", side.manifest, many, side.frames, {}, side.how)]))
+    whole.write_text(runs_page([Side("", side.manifest, many, side.frames, {}, side.confidence)]))
     assert whole.stat().st_size < 15e6
     began = time.monotonic()
     opened(browser, whole)

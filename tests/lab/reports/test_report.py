@@ -60,7 +60,7 @@ MANIFEST = {
 
 def frames() -> dict[str, pl.DataFrame]:
     turns, judgements = turns_frame("run-1", EVENTS), judgements_frame("run-1", EVENTS)
-    metrics = measure_run(turns, judgements, metrics=ALL, window=5, confidence=0.95, resamples=50, seed=1)
+    metrics = measure_run(turns, judgements, metrics=ALL, window=5, confidence=0.95)
     return {"turns": turns, "judgements": judgements, "metrics": metrics}
 
 

@@ -66,7 +66,6 @@ def run(tmp_path_factory):
             lab_run.main,
             LONG,
             *TALK,
-            "measure.resamples=20",
             "measure.metrics=[prompt_to_line,line_to_line]",
             "--display",
             "none",
@@ -93,12 +92,7 @@ def test_exported_chats_scored_by_the_same_judge_get_the_runs_judgements(run, tm
     monkeypatch.setitem(judges.JUDGES, "ledger", JudgeEntry("ledger", lambda _: Spotter()))
     assert export(run, "--format", "messages", "--seat", seat, "--out", tmp_path / "chats.jsonl") == 0
     assert capsys.readouterr().err == "2 rows\n"
-    assert (
-        score(
-            [str(tmp_path / "chats.jsonl"), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]
-        )
-        == 0
-    )
+    assert score([str(tmp_path / "chats.jsonl"), "--judge", "ledger", "--out", str(tmp_path / "out")]) == 0
     before, after = load_run(run), load_run(tmp_path / "out")
     assert before.judgements["verdict"].sum() > 0 and before.judgements["unscored"].drop_nulls().len() > 0
     assert_frame_equal(after.judgements.drop("run_id"), before.judgements.drop("run_id"))
@@ -150,12 +144,7 @@ def test_scores_of_chats_are_exported_under_their_cards(tmp_path, capsys):
         "personas": {"assistant": "You are Mia."},
     }
     (tmp_path / "chats.jsonl").write_text(json.dumps(chat))
-    assert (
-        score(
-            [str(tmp_path / "chats.jsonl"), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]
-        )
-        == 0
-    )
+    assert score([str(tmp_path / "chats.jsonl"), "--judge", "ledger", "--out", str(tmp_path / "out")]) == 0
     assert export(tmp_path / "out", "--format", "messages", "--out", tmp_path / "again.jsonl") == 0
     [again] = rows(tmp_path / "again.jsonl")
     assert again["id"] == "x" and again["messages"] == [

@@ -41,7 +41,6 @@ def run(tmp_path_factory):
         LONG,
         *NOBODY_TALKS,
         "turns=6",
-        "measure.resamples=20",
         "measure.metrics=[prompt_to_line,line_to_line,drift]",
         "--display",
         "none",
@@ -148,7 +147,7 @@ def test_a_training_gives_its_log_and_evaluation_as_far_as_they_have_come(traini
 def test_scores_have_the_names_and_cards_of_the_transcripts_while_those_are_there(tmp_path, capsys):
     chats = tmp_path / "chats.jsonl"
     chats.write_text("\n".join(map(json.dumps, CHATS)))
-    assert score([str(chats), "--judge", "ledger", "measure.resamples=20", "--out", str(tmp_path / "out")]) == 0
+    assert score([str(chats), "--judge", "ledger", "--out", str(tmp_path / "out")]) == 0
     loaded = load_run(tmp_path / "out")
     [conversation] = loaded.conversations
     assert (loaded.kind, conversation.name, conversation.cast["user"].card) == ("scores", "a", "You are Mia.")

@@ -94,11 +94,7 @@ def test_unscored_lines_and_lines_before_the_swap_are_in_no_effect(stored):
         )
 
     arms = {"AA": rows(False), "AB": rows(False), "BA": rows(True), "BB": rows(False)}
-    effects = {
-        row["effect"]: row
-        for row in attribute(stored, arms, 4, confidence=0.9, resamples=100, seed=1)
-        if row["lines"] == "user"
-    }
+    effects = {row["effect"]: row for row in attribute(stored, arms, 4, confidence=0.9) if row["lines"] == "user"}
     # y: BA 1 of 2, the others 0 of 2: user (.5 + 0) / 2, assistant (0 - .5) / 2, interaction -.5 - 0
     assert [effects[effect]["value"] for effect in ("user", "assistant", "interaction")] == [0.25, -0.25, -0.5]
 

@@ -339,7 +339,7 @@ def frames(*streams: list[dict]) -> dict[str, pl.DataFrame]:
     return {"turns": turns_frame("", flat), "judgements": judgements_frame("", flat)}
 
 
-HOW = {"confidence": 0.9, "resamples": 200, "seed": 1}
+HOW = {"confidence": 0.9}
 
 
 def test_shares_are_over_scored_lines_and_counts_over_branches():

@@ -29,7 +29,7 @@ from metrics.validation.validity import Validity
 from scenarios.personas import cast
 from scenarios.scenario import load_scenario
 
-QUICK = [*NOBODY_TALKS, "turns=4", "measure.metrics=[prompt_to_line, line_to_line, drift]", "measure.resamples=50"]
+QUICK = [*NOBODY_TALKS, "turns=4", "measure.metrics=[prompt_to_line, line_to_line, drift]"]
 BLIND = Validity("ledger", "prompt_to_line", False, None, 30, 30, 0, *(0.5, 0.4, 0.6), *(0, 0, 0.1), *(0, 0, 0.1), 0, 0)
 
 

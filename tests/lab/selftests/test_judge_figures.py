@@ -13,7 +13,7 @@ from lab.selftests.planted_drift import PERSONAS
 from metrics.judges import judgement
 from scenarios.personas import load_personas
 
-HOW = {"confidence": 0.95, "resamples": 50, "seed": 1}
+HOW = {"confidence": 0.95}
 PEOPLE = free_text_personas()
 
 

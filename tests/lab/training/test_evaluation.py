@@ -25,7 +25,7 @@ SCRIPTED = [
     "overrides={turns: 12, seats.assistant.persona: sample}",
     "evaluation={judge: [ledger], conversations: 6, turns: 12}",
 ]
-HOW = {"confidence": 0.95, "resamples": 500, "seed": 1}
+HOW = {"confidence": 0.95}
 
 
 def recipe(*more):
@@ -115,7 +115,7 @@ def test_judge_that_gives_rewards_evaluates_nothing_on_its_own_or_in_a_cascade(j
     assert evaluation_conditions(recipe("reward.prompt_to_line=1.0", "evaluation.judge=answer_reader"))
 
 
-def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_and_people_are_resampled_whole():
+def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_over_people_of_both_sides():
     # base 4 of 10 wrong, trained 1 of 10: 1 - .1 / .4
     before = {"ann": np.array([3.0, 5.0]), "ben": np.array([3.0, 5.0])}
     # nobody evaluated eve before

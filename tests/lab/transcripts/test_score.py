@@ -171,7 +171,7 @@ def test_combined_is_the_default_for_plain_personas_and_is_compared_with_the_lab
     assert 0.5 < measured["auroc"] <= 1
     # two of two found: no certainty
     assert measured["recall"] == 1 == measured["recall_high"] and measured["recall_low"] < 0.5
-    # where no resample tells the lines apart less well there is no interval
+    # where nothing changes without any conversation there is no interval
     assert measured["low"] is None or measured["low"] < measured["auroc"] <= measured["high"]
     # two seats with one pair each in four conversations
     lines = written["combined"]["line_to_line"]

@@ -41,29 +41,29 @@ def test_a_share_counts_units_leaves_out_what_is_missing_and_subtracts_chance():
     widths = [interval.high - interval.low for interval in alike]
     assert widths[0] > 1.5 * widths[1], "what the values of a unit have in common counts once"
     for empty in ([], [[math.nan]]):
-        for nothing in (proportion_of(empty), mean_of(empty, 1)):
+        for nothing in (proportion_of(empty), mean_of(empty)):
             assert nothing.n == 0 and all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
     single = proportion_of([1.0])
     assert single.value == 1.0 and single.n == 1 and math.isnan(single.low)
 
 
-def test_units_are_resampled_whole_and_missing_values_left_out():
+def test_a_unit_counts_once_and_missing_values_are_left_out():
     rows = np.array([[1.0, 1.0], [0.0, math.nan], [1.0, 0.0]])
-    interval = mean_of(rows, 1)
+    interval = mean_of(rows)
     assert interval.value == pytest.approx(3 / 5) and interval.n == 3 and interval.low < 3 / 5 < interval.high
-    assert mean_of([[math.nan], [2.0], [2.0]], 1) == Interval(2.0, 2.0, 2.0, 2)
-    nothing = mean_of([[math.nan]], 1)
+    assert mean_of([[math.nan], [2.0], [2.0]]) == Interval(2.0, 2.0, 2.0, 2)
+    nothing = mean_of([[math.nan]])
     assert math.isnan(nothing.value) and nothing.n == 0
 
 
 def test_a_share_is_known_where_the_whole_is_above_nothing():
-    assert share_of(np.array([1.0, 1]), np.array([2.0, 2]), 1) == Interval(0.5, 0.5, 0.5, 2)
+    assert share_of(np.array([1.0, 1]), np.array([2.0, 2])) == Interval(0.5, 0.5, 0.5, 2)
     # the second unit alone has a whole of -1, of which no share is known
-    interval = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]), 1)
+    interval = share_of(np.array([[1.0, 0], [0, 1]]), np.array([[2.0, 2], [-1, 0]]))
     assert (interval.value, interval.n) == (pytest.approx(2 / 3), 2)
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert study_verdict({}, {"x": Test(interval, above(0.1), below(0.1))}).word == INCONCLUSIVE
-    nothing = share_of(np.array([1.0, 1]), np.array([1.0, -3]), 1)
+    nothing = share_of(np.array([1.0, 1]), np.array([1.0, -3]))
     assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
 
 
