@@ -51,6 +51,7 @@ STOPS = re.compile(r"###(?:STOP|TRANSFER|OUT-OF-SCOPE)###")  # by which simulate
 MARK = re.compile(
     r"\s{0,9}(?:\*\*|\[)?([^\W\d_][\w.'’-]{0,29}(?: [\w.'’-]{1,30}){0,3})\]?(?:\*\*)? ?[:：](?!//)\*{0,2}"
 )
+LONGEST_MARK = 160  # characters, more than the pattern can take
 MOST_NAMED = 5  # speakers that a sentence names
 
 
@@ -133,8 +134,8 @@ def talk_of(messages: Sequence[Message], card: str = "", directions: Collection[
     names = {role: {line.name for line in said if line.role == role and line.name} for role in SEATS}
     texts, marks = without_marks([(line.role, line.text) for line in said], names, {ASSISTANT: whole})
     omitted["name before a line"] += marks
-    lines = tuple(replace(line, text=text) for line, text in zip(said, texts, strict=True))
-    return Talk(whole, lines, {kind: number for kind, number in omitted.items() if number})
+    lines = [replace(line, text=text) for line, text in zip(said, texts, strict=True)] if marks else said
+    return Talk(whole, tuple(lines), {kind: number for kind, number in omitted.items() if number})
 
 
 def _role(given: str, place: int) -> str:
@@ -230,8 +231,13 @@ def _called(card: str) -> tuple[str, ...]:
 
 def mark_of(text: str) -> str | None:
     """The name and colon with which a line begins, without the colon; None where it begins otherwise."""
-    match = MARK.match(text)
+    match = MARK.match(text) if _has_colon(text) else None
     return match[1] if match else None
+
+
+def _has_colon(text: str) -> bool:
+    """Whether a colon stands where a name before a line may end."""
+    return ":" in text[:LONGEST_MARK] or "：" in text[:LONGEST_MARK]
 
 
 def without_marks(
@@ -242,13 +248,15 @@ def without_marks(
     A mark is a name where it stands before all lines of its speaker, and comes twice, or the partner's lines have one
     too; or before any line, where it is among the speaker's `names` or the name in the speaker's card.
     """
-    speakers = set(dict(said))
-    every = {
-        speaker: {mark_of(text) for each, text in said if each == speaker and text.strip()} for speaker in speakers
-    }
-    called = {speaker: _called(cards.get(speaker, "")) for speaker in speakers}
-    single = {speaker: next(iter(marks)) for speaker, marks in every.items() if len(marks) == 1}
-    single = {speaker: mark for speaker, mark in single.items() if mark}
+    begun = [(speaker, text, MARK.match(text) if _has_colon(text) else None) for speaker, text in said]
+    if not any(match for _, _, match in begun):
+        return [text for _, text in said], 0
+    every: dict[str, set[str | None]] = {}
+    for speaker, text, match in begun:
+        if text.strip():
+            every.setdefault(speaker, set()).add(match[1] if match else None)
+    called = {speaker: _called(cards.get(speaker, "")) for speaker in every}
+    single = {speaker: mark for speaker, (mark, *more) in every.items() if mark and not more}
     lines = Counter(speaker for speaker, text in said if text.strip())
     both = len(set(single.values())) == 2
 
@@ -260,8 +268,7 @@ def without_marks(
         return mark in called[speaker]
 
     texts, taken = [], 0
-    for speaker, text in said:
-        match = MARK.match(text)
+    for speaker, text, match in begun:
         rest = text[match.end() :].strip() if match and own(speaker, match[1]) else ""
         texts.append(rest or text)
         taken += bool(rest)
