@@ -29,6 +29,6 @@ def test_a_line_that_was_cut_counts_in_the_tripwire():
     turns = pl.DataFrame(
         [{"conversation": 0, "turn": x.turn, "seat": x.seat, "text": x.text, "cut": x.cut} for x in transcript.lines]
     )
-    rows = tripwires(turns, confidence=0.9, resamples=1, seed=0)
+    rows = tripwires(turns, confidence=0.9)
     shares = rows.filter(pl.col("metric") == "speaks_for_other", pl.col("level") == "run").select("seat", "value")
     assert dict(shares.iter_rows()) == {"user": 0.5, "assistant": 0.0}
