@@ -27,8 +27,8 @@ TURNS = {
     "token_ids": pl.List(pl.Int64),
     "logprob": pl.Float64,
     "seconds": pl.Float64,
-    "cut": pl.String,
 }
+CUT = {"cut": pl.String}  # of the turns that are measured, and not of turns.parquet: see scenarios.records.Line
 JUDGEMENTS = {
     "run_id": pl.String,
     "conversation": pl.Int64,
@@ -103,17 +103,17 @@ def answer_events(events: Iterable[dict]) -> list[dict]:
 
 
 def frames_of(run_id: str, events: Collection[dict]) -> dict[str, pl.DataFrame]:
-    """The frames `turns`, `judgements` and `activations` of the events."""
+    """The frames `turns` (with CUT), `judgements` and `activations` of the events."""
     return {
-        "turns": turns_frame(run_id, events),
+        "turns": turns_frame(run_id, events, cut=True),
         "judgements": judgements_frame(run_id, events),
         "activations": activations_frame(run_id, events),
     }
 
 
-def turns_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:
-    """One row per line, sorted by conversation and turn, with the columns of TURNS."""
-    return _frame(run_id, latest_events(events, "line"), TURNS)
+def turns_frame(run_id: str, events: Iterable[dict], *, cut: bool = False) -> pl.DataFrame:
+    """One row per line, sorted by conversation and turn, with the columns of TURNS, and of CUT with `cut`."""
+    return _frame(run_id, latest_events(events, "line"), TURNS | CUT if cut else TURNS)
 
 
 def activations_frame(run_id: str, events: Iterable[dict]) -> pl.DataFrame:

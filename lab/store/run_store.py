@@ -28,6 +28,7 @@ from lab.store.atomic_write import StoreError, dumps, failure, replace, write_al
 from lab.store.event_log import EVENTS, check_folder, now, read_events, whole_events
 from lab.store.frames import (
     ACTIVATIONS,
+    CUT,
     JUDGEMENTS,
     METRICS,
     TURNS,
@@ -255,7 +256,10 @@ class RunStore:
             if name not in FRAMES:
                 raise ValueError(f"no frame is called {name!r}; expected one of {', '.join(FRAMES)}")
             try:
-                write_frame(self.path / f"{name}.parquet", conform(name, frame, FRAMES[name], self.run_id))
+                write_frame(
+                    self.path / f"{name}.parquet",
+                    conform(name, frame.drop(CUT, strict=False), FRAMES[name], self.run_id),
+                )
             except StoreError as error:
                 cause = error.__cause__
                 assert isinstance(cause, OSError)  # which is what a StoreError is made from
