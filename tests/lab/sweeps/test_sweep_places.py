@@ -286,7 +286,7 @@ def test_times_that_may_be_without_end_are_in_no_curve():
         for metric in ("prompt_to_line", "half_life", "time_to_first_contradiction")
         for seed in (1, 2)
     ]
-    drawn = curves(pl.DataFrame(values), sweep, 7)
+    drawn = curves(pl.DataFrame(values), sweep)
     assert {curve.measure[0] for curve in drawn} == {"prompt_to_line"}
 
 
