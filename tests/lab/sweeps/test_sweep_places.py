@@ -52,7 +52,7 @@ def test_no_gpu_is_taken_where_none_is_or_no_model_would_use_it():
     scripts = [
         "overrides.seats.user.script=[Yes.]",
         "overrides.seats.assistant.script=[Oh?]",
-        "overrides.measure.metrics=[prompt_to_line]",
+        "overrides.measure={metrics: [prompt_to_line], judge: ledger}",
     ]
     assert wanted(nodes=[{"CPU": 2.0}]) == wanted("overrides.device=cpu") == wanted(*scripts) == {"CPU": 1}
 
