@@ -255,11 +255,9 @@ class RunStore:
         for name, frame in ((self.frames() if self._spoken else {}) | frames).items():
             if name not in FRAMES:
                 raise ValueError(f"no frame is called {name!r}; expected one of {', '.join(FRAMES)}")
+            kept = conform(name, frame.drop(CUT, strict=False), FRAMES[name], self.run_id)
             try:
-                write_frame(
-                    self.path / f"{name}.parquet",
-                    conform(name, frame.drop(CUT, strict=False), FRAMES[name], self.run_id),
-                )
+                write_frame(self.path / f"{name}.parquet", kept)
             except StoreError as error:
                 cause = error.__cause__
                 assert isinstance(cause, OSError)  # which is what a StoreError is made from
