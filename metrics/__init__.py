@@ -25,6 +25,7 @@ METRICS_SCHEMA: dict[str, type[pl.DataType]] = {
 NAN = float("nan")
 UNSCORED = "unscored_"  # before a metric's name: the share of its rows that could not be scored
 P_VALUE = "p_"  # before a drift's name: the two-sided p of "no drift"; its n counts the units of the test
+BESIDE = (UNSCORED, P_VALUE)  # what begins the names of rows that stand beside a figure and are none
 
 
 def metric_row(

@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from metrics import P_VALUE, metric_row, metrics_frame, stacked
-from metrics.reductions import by_level, interval_row, of_metric, units
+from metrics import metrics_frame, stacked
+from metrics.reductions import by_level, interval_row, of_metric, trend_rows, units
 from metrics.stats.intervals import Interval, clustered_rows, clustered_slope, ratio
 from scenarios.records import SEATS
 
@@ -44,12 +44,7 @@ def activation_rows(activations: pl.DataFrame | None, judgements: pl.DataFrame, 
         slope = clustered_slope(x, y, units(part), centred=conversations, confidence=confidence)
         parts += [
             by_level(part, DRIFT, None, seat, confidence=confidence),
-            metrics_frame(
-                [
-                    interval_row(slope, SLOPE, None, seat, "run"),
-                    metric_row(P_VALUE + SLOPE, None, seat, "run", slope.p, slope.units),
-                ]
-            ),
+            metrics_frame(trend_rows(slope, SLOPE, None, seat)),
         ]
         for judge in sorted(set(judged["judge"])):
             both = part.join(judged.filter(pl.col("judge") == judge), on=["conversation", "turn", "seat"])

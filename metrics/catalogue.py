@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from metrics import P_VALUE, UNSCORED
+from metrics import BESIDE
 from metrics.entry import (
     ACTIVATIONS,
     Figure,
@@ -224,7 +224,7 @@ def metric_figures(shown: Iterable[str]) -> Mapping[str, Figure]:
 
     Packages are loaded only where a metric is not the lab's; one that cannot be used contributes nothing.
     """
-    if all(name in MEASURES or name.startswith((UNSCORED, P_VALUE)) for name in shown):
+    if all(name in MEASURES or name.startswith(BESIDE) for name in shown):
         return MEASURES
     known = dict(MEASURES)
     for plugin in plugins.plugins(plugins.METRICS):

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from metrics import P_VALUE, metric_row, metrics_frame, stacked
-from metrics.reductions import by_level, groups, interval_row, of_metric, units
+from metrics import metrics_frame, stacked
+from metrics.reductions import by_level, groups, of_metric, trend_rows, units
 from metrics.stats.intervals import clustered_slope
 
 GLOBAL = {"global_drift": "prompt_to_line", "qa_drift": "qa"}  # the name of a drift over the dialogue -> its judgements
@@ -101,17 +101,9 @@ def thirds(rows: pl.DataFrame, name: str, length: int, *, confidence: float) -> 
 
 def _trend(part: pl.DataFrame, on: str, name: str, judge: str | None, seat: str, confidence: float) -> list[dict]:
     """The rows of the slope of inconsistency on the column `on`, within conversations, and of its p."""
-    slope = clustered_slope(
-        part[on].to_numpy().astype(float),
-        part["inconsistent"].to_numpy(),
-        units(part),
-        centred=part["conversation"].to_numpy(),
-        confidence=confidence,
-    )
-    return [
-        interval_row(slope, name, judge, seat, "run"),
-        metric_row(P_VALUE + name, judge, seat, "run", slope.p, slope.units),
-    ]
+    x, y, conversations = (part[column].to_numpy() for column in (on, "inconsistent", "conversation"))
+    slope = clustered_slope(x, y, units(part), centred=conversations, confidence=confidence)
+    return trend_rows(slope, name, judge, seat)
 
 
 def of_thirds(rows: pl.DataFrame, length: int) -> pl.DataFrame:

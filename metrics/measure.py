@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import polars as pl
 
-from metrics import METRICS_SCHEMA, P_VALUE, UNSCORED, stacked
+from metrics import BESIDE, METRICS_SCHEMA, stacked
 from metrics.catalogue import ENTRIES, MEASURES, METRICS, metric_entry
 from metrics.entry import MetricContext, MetricEntry
 from metrics.units import with_units
@@ -60,8 +60,6 @@ def _rows(entry: MetricEntry, context: MetricContext) -> pl.DataFrame:
     if not isinstance(rows, pl.DataFrame) or dict(rows.schema) != METRICS_SCHEMA:
         got = dict(rows.schema) if isinstance(rows, pl.DataFrame) else f"{rows!r:.80}"
         raise ValueError(f"the metric {entry.name!r} gave {got}; expected a frame of metrics.METRICS_SCHEMA")
-    if taken := sorted(
-        name for name in set(rows["metric"]) if name in MEASURES or name.startswith((UNSCORED, P_VALUE))
-    ):
+    if taken := sorted(name for name in set(rows["metric"]) if name in MEASURES or name.startswith(BESIDE)):
         raise ValueError(f"the metric {entry.name!r} gave rows of {taken[0]!r}, which is the lab's; expected others")
     return rows

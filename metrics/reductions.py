@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from metrics import METRICS_SCHEMA, NAN, UNSCORED, metric_row, metrics_frame, stacked
-from metrics.stats.intervals import Interval, clustered_mean, clustered_means
+from metrics import METRICS_SCHEMA, NAN, P_VALUE, UNSCORED, metric_row, metrics_frame, stacked
+from metrics.stats.intervals import NOTHING, Interval, clustered_mean, clustered_means
 from metrics.stats.shares import clustered_share, clustered_shares
 from scenarios.records import SEATS
 
@@ -71,7 +71,7 @@ def by_level(
         means = clustered_means(y, clusters, at, confidence=confidence)
         over_run = clustered_mean(y, clusters, confidence=confidence)
     turns = [
-        interval_row(means.get(turn, Interval(NAN, NAN, NAN, 0)), metric, judge, seat, "turn", turn=turn)
+        interval_row(means.get(turn, NOTHING), metric, judge, seat, "turn", turn=turn)
         for turn in sorted(rows["turn"].unique().to_list())
     ]
     conversations = (
@@ -103,6 +103,14 @@ def interval_row(interval: Interval, metric: str, judge: str | None, seat: str, 
     return metric_row(
         metric, judge, seat, level, interval.value, interval.n, low=interval.low, high=interval.high, **rest
     )
+
+
+def trend_rows(slope: Interval, metric: str, judge: str | None, seat: str) -> list[dict]:
+    """The rows of a trend over the run: its slope, and the p of "no drift" with the number of units as n."""
+    return [
+        interval_row(slope, metric, judge, seat, "run"),
+        metric_row(P_VALUE + metric, judge, seat, "run", slope.p, slope.units),
+    ]
 
 
 def labelled(values: pl.DataFrame, metric: str, judge: str | None, seat: str, level: str) -> pl.DataFrame:

@@ -23,7 +23,7 @@ from agents.engine.branches import Branch, Piece, capacity, lots_of_trees, passe
 from agents.engine.prefix_tree import Tree, grow
 from agents.engine.protocol import Sample, Sampling, Steer, Usage, check_each_once
 from agents.engine.sampling import Choice, choose, draws, log_norms
-from agents.engine.sentences import count_sentences, ends_sentence
+from agents.engine.sentences import ends_sentence, sentences_spoken
 from agents.models import cpu_kernels
 from agents.models.adapters import Adapters
 from agents.models.attention import Pass, Slab
@@ -31,7 +31,6 @@ from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import LoadedModel
 from scenarios.messages import composed
-from scenarios.spoken import without_thoughts
 
 
 class LocalEngine:
@@ -302,8 +301,7 @@ class LocalEngine:
     def _sentences(self, chosen: Sequence[Choice], counted: int, thinking: bool) -> int:
         """The sentences that the line has spoken: `counted`, or those behind its thought."""
         [text] = self.decode([[choice.token for choice in chosen]])
-        spoken = without_thoughts(text, thinking)
-        return counted if spoken is text else count_sentences(spoken)
+        return sentences_spoken(text, thinking, counted)
 
     def _ends_sentence(self, token: int) -> bool:
         if token not in self._sentence_end:

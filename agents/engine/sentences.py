@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from scenarios.spoken import without_thoughts
+
 MARKS, CLOSING = ".!?…؟۔।॥", "\"'”’)"  # of scripts with blanks between words: a blank follows the end of a sentence
 WIDE_MARKS, WIDE_CLOSING = "。！？｡", "”’」』）"  # of scripts without: nothing need follow
 _LAST_IN_TOKEN = re.compile(rf"(?:[{MARKS}{WIDE_MARKS}][{CLOSING}{WIDE_CLOSING}]*|\n) *\Z")
@@ -24,6 +26,15 @@ def ends_sentence(token: str) -> bool:
 def count_sentences(text: str) -> int:
     """The number of sentences that end in a text."""
     return sum(1 for _ in _IN_TEXT.finditer(text))
+
+
+def sentences_spoken(text: str, thinking: bool, counted: int) -> int:
+    """The number of sentences of a text behind its thought; `counted`, their ends in tokens, where there is no thought.
+
+    `thinking` is as in `scenarios.spoken.without_thoughts`.
+    """
+    spoken = without_thoughts(text, thinking)
+    return counted if spoken is text else count_sentences(spoken)
 
 
 def first_sentences(text: str, most: int | None) -> str:

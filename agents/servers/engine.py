@@ -17,13 +17,12 @@ from urllib.parse import urlsplit
 
 from agents.engine.prefix_tree import size
 from agents.engine.protocol import Sample, Sampling, Steer, Usage, check_each_once
-from agents.engine.sentences import count_sentences, ends_sentence
+from agents.engine.sentences import ends_sentence, sentences_spoken
 from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import composed, reason
-from scenarios.spoken import without_thoughts
 
 AT_ONCE = 64  # requests under way: a server batches them
 PROBE = "Hello there. My name is"
@@ -341,8 +340,7 @@ class ServedEngine:
             ended += ends_sentence(self.tokenizer.decode([token]))
             if ended >= sentences and token not in self._stop_ids:
                 [text] = self.decode([sample.token_ids[:place]])
-                spoken = without_thoughts(text, thinking)
-                ended = ended if spoken is text else count_sentences(spoken)
+                ended = sentences_spoken(text, thinking, ended)
             if ended >= sentences and token not in self._stop_ids:
                 return Sample(sample.token_ids[:place], sample.logprobs[:place], "sentences")
         return sample

@@ -69,7 +69,9 @@ def headline(metrics: pl.DataFrame, judgements: pl.DataFrame, manifest: Mapping 
     )
     bad = not_valid(validities_of(manifest or {}))
     valid = {(name, judge): is_valid(name, judge, bad) for name, judge in keys}
-    drifting = _drifting(over_run, {key for key in keys if valid[key] and key[0] in known and known[key[0]].drifts})
+    drifting = _drifting(
+        over_run, rows, {key for key in keys if valid[key] and key[0] in known and known[key[0]].drifts}
+    )
     table = [
         _row(name, known.get(name), judge, rows[name, judge], tripped, drifting, valid[name, judge])
         for name, judge in keys
@@ -84,23 +86,20 @@ def caution(turns: pl.DataFrame) -> str:
     return f"{units_text(turns)} {FEW_UNITS}" if 0 < fewest(turns) < FEW else units_text(turns)
 
 
-def _drifting(over_run: pl.DataFrame, keys: Set[tuple[str, str]]) -> set[tuple[str, str, str]]:
+def _drifting(
+    over_run: pl.DataFrame, rows: Mapping[tuple[str, str], Mapping[str, dict]], keys: Set[tuple[str, str]]
+) -> set[tuple[str, str, str]]:
     """The (metric, judge, seat) of these keys that drift: above 0, with a p below ALPHA after Holm over all of them."""
     from metrics.stats.differences import ALPHA, holm
 
     tests = {
         (name.removeprefix(P_VALUE), judge or MISSING, seat): p
-        for name, judge, seat, p in over_run.filter(pl.col("metric").str.starts_with(P_VALUE))
-        .select("metric", "judge", "seat", "value")
-        .iter_rows()
-        if (name.removeprefix(P_VALUE), judge or MISSING) in keys
+        for name, judge, seat, p in over_run.select("metric", "judge", "seat", "value").iter_rows()
+        if name.startswith(P_VALUE) and (name.removeprefix(P_VALUE), judge or MISSING) in keys
     }
-    values = {
-        (name, judge or MISSING, seat): value
-        for name, judge, seat, value in over_run.select("metric", "judge", "seat", "value").iter_rows()
-    }
-    adjusted = dict(zip(tests, holm(list(tests.values())), strict=True))
-    return {key for key, p in adjusted.items() if p < ALPHA and values.get(key, 0.0) > 0}
+    values = {key: rows[key[:2]][key[2]]["value"] for key in tests if key[2] in rows[key[:2]]}
+    adjusted = zip(tests, holm(list(tests.values())), strict=True)
+    return {key for key, p in adjusted if p < ALPHA and values.get(key, 0.0) > 0}
 
 
 def _without_facts(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -71,6 +72,7 @@ def draw(kind: Kind, conversations: int, lines: int, rng: np.random.Generator, u
     return y
 
 
+@cache
 def expected(kind: Kind, lines: int) -> np.ndarray:
     """The probability of a 1 at each line, (lines,), over all conversations."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(99)

@@ -21,7 +21,7 @@ from lab.dialogue.cluster import IN_PROCESS, KEPT  # engines live in the trial's
 from lab.progress.run import State, apply, expected_lines
 from lab.progress.study import StudyProgress
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
-from metrics import P_VALUE, UNSCORED
+from metrics import BESIDE
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
 from scenarios.jobs.study import Study
@@ -137,7 +137,7 @@ def outcome(folder: Path) -> dict:
         return {"counts": {"steps": steps}, "metrics": _evaluated(folder), "stopped": manifest.get("stopped") or None}
     counts = {key: manifest.get("counts", {}).get(key) or 0 for key in ("lines", "failed")}
     metrics = read_frames(folder)["metrics"]
-    rows = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.contains(f"^({UNSCORED}|{P_VALUE})"))
+    rows = metrics.filter(pl.col("level") == "run", ~pl.col("metric").str.contains(f"^({'|'.join(BESIDE)})"))
     return {"counts": counts, "metrics": rows.select("metric", "judge", "seat", "value", "low", "high", "n").to_dicts()}
 
 

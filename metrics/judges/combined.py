@@ -68,20 +68,16 @@ class Combined:
         the line makes a claim about. A contradicting judgement carries the sentence and the claim of the judge that
         found it, if that names any.
         """
-        facts = [bool(pair.persona.facts) and pair.metric in LINES for pair in pairs]
-        lines = [pair.metric == LINES[0] for pair in pairs]
-        read = iter(_read(self.nli, _where(pairs, [line or not fact for line, fact in zip(lines, facts, strict=True)])))
-        sounds = iter(
-            _read(self.likelihood, _where(pairs, [line and not fact for line, fact in zip(lines, facts, strict=True)]))
-        )
-        listed = iter(_read(self.ledger, _where(pairs, facts)))
+        read = iter(_read(self.nli, [pair for pair in pairs if _is_line(pair) or not _of_facts(pair)]))
+        sounds = iter(_read(self.likelihood, [pair for pair in pairs if _is_line(pair) and not _of_facts(pair)]))
+        listed = iter(_read(self.ledger, [pair for pair in pairs if _of_facts(pair)]))
         rows: list[Judgement] = []
-        for pair, fact, line in zip(pairs, facts, lines, strict=True):
-            if fact:
-                rows += self._with_ledger(pair, next(read), next(listed)) if line else next(listed)
+        for pair in pairs:
+            if _of_facts(pair):
+                rows += self._with_ledger(pair, next(read), next(listed)) if _is_line(pair) else next(listed)
             else:
                 by_nli = next(read)[0]
-                rows.append(_with_likelihood(by_nli, next(sounds)[0]) if line else by_nli)
+                rows.append(_with_likelihood(by_nli, next(sounds)[0]) if _is_line(pair) else by_nli)
         return [replace(row, judge=self.name) for row in rows]
 
     def _with_ledger(self, pair: Pair, read: Sequence[Judgement], listed: Sequence[Judgement]) -> list[Judgement]:
@@ -100,8 +96,14 @@ class Combined:
         return float(sentence @ claim) >= NEAR and about_self(said) >= 0.5
 
 
-def _where(pairs: Sequence[Pair], wanted: Sequence[bool]) -> list[Pair]:
-    return [pair for pair, this in zip(pairs, wanted, strict=True) if this]
+def _is_line(pair: Pair) -> bool:
+    """Whether a line is held against its persona."""
+    return pair.metric == LINES[0]
+
+
+def _of_facts(pair: Pair) -> bool:
+    """Whether a line is its speaker's who has facts."""
+    return bool(pair.persona.facts) and pair.metric in LINES
 
 
 def _read(judge: Judge, pairs: Sequence[Pair]) -> list[list[Judgement]]:

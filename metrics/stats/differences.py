@@ -58,7 +58,7 @@ def paired(a: np.ndarray, b: np.ndarray, statistic: Statistic, *, confidence: fl
         interval.low,
         interval.high,
         len(a),
-        detectable(standard_error(both, change), len(a) - 1),
+        detectable(interval.error, len(a) - 1),
     )
 
 
@@ -132,11 +132,7 @@ def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
     For a mean it equals s / sqrt(n). NaN for fewer than two conversations, or where the statistic is undefined without
     one of them. Efron and Tibshirani 1993, section 11.3.
     """
-    n = len(sums)
-    if n < 2:
-        return float("nan")
-    without = statistic(sums.sum(0, keepdims=True) - sums)[:, 0]  # (C,)
-    return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
+    return clustered_statistic(sums, statistic, n=len(sums)).error
 
 
 def detectable(error: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:

@@ -46,12 +46,13 @@ class Interval:
     low: float
     high: float
     n: int
-    units: int = field(
-        default=0, compare=False
-    )  # clusters that the interval is computed over; 0 where there is no interval
-    p: float = field(
-        default=math.nan, compare=False
-    )  # two-sided, that the value is 0, by Student's t; NaN without interval or spread
+    units: int = field(default=0, compare=False)  # clusters behind the interval; 0 where there is none
+    error: float = field(default=math.nan, compare=False)  # standard error, where the interval has one
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the value 0, by Student's t; NaN without interval or spread."""
+        return float(2 * stats.t.sf(abs(self.value) / self.error, self.units - 1)) if self.error > 0 else math.nan
 
 
 def plain(interval: Interval) -> dict[str, float | int]:
@@ -107,12 +108,14 @@ def clustered_slope(x, y, clusters, *, centred=None, confidence: float = 0.95) -
     sqrt(q (1 - q) / ΣSxx), with q = (k + 2) / (n + 4) for k of n rows (A. Agresti and B. Coull, The American
     Statistician 52, 1998): what the clusters say of the spread is then too little, or nothing.
     """
-    y, codes, _ = checked_rows(y, clusters)
-    _, sums = slope_sums(x, y, clusters, centred)
-    told = sums[:, 1] > 0
-    rows = told[codes] if len(codes) else np.zeros(0, bool)
-    floor = _binary_floor(y[rows], codes[rows], sums[told, 1].sum())
-    return clustered_statistic(sums[told], slope_statistic, n=int(rows.sum()), confidence=confidence, least_error=floor)
+    y, codes, names = checked_rows(y, clusters)
+    sums = _centred_sums(x, y, codes, codes if centred is None else np.unique(centred, return_inverse=True)[1])
+    varies = sums[:, 1] > 0
+    rows = varies[codes] if len(names) else np.zeros(0, bool)
+    floor = _binary_floor(y[rows], codes[rows], sums[varies, 1].sum())
+    return clustered_statistic(
+        sums[varies], slope_statistic, n=int(rows.sum()), confidence=confidence, least_error=floor
+    )
 
 
 def _binary_floor(y: np.ndarray, codes: np.ndarray, spread: float) -> float:
@@ -157,22 +160,25 @@ def clustered_statistic(
 
 def complement(interval: Interval) -> Interval:
     """1 - the value, with the interval turned round: what is removed, where the value is what is left."""
-    return replace(interval, value=1 - interval.value, low=1 - interval.high, high=1 - interval.low, p=math.nan)
+    return replace(interval, value=1 - interval.value, low=1 - interval.high, high=1 - interval.low, error=math.nan)
 
 
-def slope_sums(x, y, clusters, centred=None) -> tuple[np.ndarray, np.ndarray]:
+def slope_sums(x, y, clusters) -> tuple[np.ndarray, np.ndarray]:
     """The clusters (C,), and their sums for `slope_statistic`, (C, 2): Sxy and Sxx, with x and y centred in each
-    cluster, or in each group of `centred`; Sxx is 0 where x is constant there.
+    cluster; Sxx is 0 where x is constant there.
     """
     y, codes, names = checked_rows(y, clusters)
+    return names, _centred_sums(x, y, codes, codes)
+
+
+def _centred_sums(x, y: np.ndarray, codes: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Sxy and Sxx of each cluster, (C, 2), with x and y centred in each group."""
     if not len(codes):
-        return names, np.zeros((0, 2))
-    group = codes if centred is None else np.unique(np.asarray(centred), return_inverse=True)[1]
+        return np.zeros((0, 2))
     x, of_group, n = np.asarray(x, float), np.bincount(group), np.bincount(codes)
     x, y = (values - (np.bincount(group, values) / of_group)[group] for values in (x, y))
-    sxx = np.bincount(codes, x * x)
-    flat = sxx <= 1e-9 * np.maximum(1.0, n)
-    return names, np.where(flat[:, None], 0.0, np.stack([np.bincount(codes, x * y), sxx], axis=1))
+    sums = _by_cluster(codes, x * y, x * x)
+    return np.where(sums[:, 1:] <= 1e-9 * np.maximum(1.0, n)[:, None], 0.0, sums)
 
 
 def slope_statistic(sums: np.ndarray) -> np.ndarray:
@@ -252,7 +258,7 @@ def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confid
             if count > 1
             else np.array([np.nan])
         )
-        variance += (count - 1) / count * ((left - left.mean()) ** 2).sum()
+        variance += float(_variance(left[:, None], np.ones((count, 1), bool))[0])
     half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
     return Interval(float(value), float(value - half), float(value + half), len(y))
 
@@ -291,23 +297,23 @@ def _jackknife(value, without, member, n, confidence, within=None, least_error: 
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence}: expected a number between 0 and 1")
     units = member.sum(0)
-    known = units > 1
-    mean = ratio(np.where(member, without, 0.0).sum(0), units)
-    squares = np.where(member, (without - mean) ** 2, 0.0).sum(0)
-    error = np.maximum(np.sqrt(ratio((units - 1) * squares, units)), least_error)
-    error = np.where(known & np.isfinite(value), error, np.nan)
+    error = np.maximum(np.sqrt(_variance(without, member)), least_error)
+    error = np.where((units > 1) & np.isfinite(value), error, np.nan)
     error = np.where(error > SAME * np.maximum(1.0, np.abs(value)), error, 0.0 * error)  # rounding
-    freedom = np.maximum(units - 1, 1)
-    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
-    low, high = _on_scale(value, half, within)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.where(error > 0, 2 * stats.t.sf(np.abs(value) / error, freedom), np.nan)
+    low, high = _on_scale(value, stats.t.ppf((1 + confidence) / 2, np.maximum(units - 1, 1)) * error, within)
     return [
         Interval(float(value[m]), float(low[m]), float(high[m]), int(n[m]))
         if np.isnan(error[m])
-        else Interval(float(value[m]), float(low[m]), float(high[m]), int(n[m]), int(units[m]), float(p[m]))
+        else Interval(float(value[m]), float(low[m]), float(high[m]), int(n[m]), int(units[m]), float(error[m]))
         for m in range(len(value))
     ]
+
+
+def _variance(without: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """The jackknife variances (M,) of the values without each cluster (C, M), of the clusters that are members."""
+    units = member.sum(0)
+    mean = ratio(np.where(member, without, 0.0).sum(0), units)
+    return ratio((units - 1) * np.where(member, (without - mean) ** 2, 0.0).sum(0), units)
 
 
 def _on_scale(value: np.ndarray, half: np.ndarray, within: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from metrics.stats.intervals import Interval, checked_rows, ratio
+from metrics.stats.intervals import NOTHING, Interval, checked_rows, ratio
 
 ICC = 0.1  # assumed where few clusters tell; lines of played conversations have 0.03 to 0.09
 ICC_CLUSTERS = 5  # clusters that the assumption weighs as much as
@@ -39,7 +39,7 @@ def clustered_share(values, clusters, *, confidence: float = 0.95) -> Interval:
     have to be left out), and where `confidence` is not between 0 and 1; so does `clustered_shares`.
     """
     shares = clustered_shares(values, clusters, np.zeros(len(values), int), confidence=confidence)
-    return shares[0] if shares else Interval(np.nan, np.nan, np.nan, 0)
+    return shares[0] if shares else NOTHING
 
 
 def clustered_shares(values, clusters, groups, *, confidence: float = 0.95) -> dict[int, Interval]:
