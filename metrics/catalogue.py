@@ -129,6 +129,7 @@ ENTRIES = (  # in the order of their rows in metrics.parquet
             "local_drift": Figure("drift", "local drift (near pairs)", share_format),
             "local_drift_slope": Figure("drift", "local drift per turn", slope_format, drifts=True),
             "global_drift_slope": Figure("drift", "global drift per turn", slope_format, drifts=True),
+            "corrected_global_drift_slope": Figure("drift", "global drift per turn, corrected", slope_format),
             "global_drift_thirds": Figure("drift", "global drift, last − first third", change_format, drifts=True),
             "qa_drift_slope": Figure("drift", "Q&A drift per turn", slope_format, drifts=True),
             "qa_drift_thirds": Figure("drift", "Q&A drift, last − first third", change_format, drifts=True),

@@ -17,6 +17,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from lab.reports.sides import read_run
+from lab.reports.validity_text import is_valid, not_valid, validities_of
 from metrics.catalogue import metric_figures
 from scenarios.persona_schema import UNKNOWN
 from scenarios.records import SEATS
@@ -44,14 +45,16 @@ class MeasuredRun:
     finished: list[int]  # conversations that did not fail, by number
     cast: dict[int, tuple]  # conversation -> (seat, persona id) pairs
     scored: str | None  # digest of the transcripts, where the lines were not played but only scored
+    invalid: set[tuple[str, str]]  # (metric, judge) that the run's validation found not valid in its personas
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The comparison of runs `a` and `b`.
 
-    `rows` have metric, judge, seat, a, b, value (b - a), low, high, n and detectable. `lives` has one row per judge and
-    seat on the first contradiction, with `horizon` in lines.
+    `rows` have metric, judge, seat, a, b, value (b - a), low, high, n, detectable, and `valid`: whether the judge was
+    valid in the personas of both runs. `lives` has one row per judge and seat on the first contradiction, with
+    `horizon` in lines.
     """
 
     a: MeasuredRun
@@ -96,6 +99,7 @@ def read_measured(path: str | Path, known_side: Side | None = None) -> MeasuredR
         sorted(set(cast) - failed),
         cast,
         manifest.get("digest") if "scored" in settings else None,
+        not_valid(validities_of(manifest)),
     )
 
 
@@ -185,8 +189,13 @@ def _rows(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], 
                 ours[key].statistic,
                 confidence=b.measure.confidence,
             )
-            rows.append(dict(zip(("metric", "judge", "seat"), key, strict=True)) | asdict(change_of_row))
+            named = dict(zip(("metric", "judge", "seat"), key, strict=True))
+            rows.append(named | asdict(change_of_row) | {"valid": _valid(a, b, *key[:2])})
     return rows
+
+
+def _valid(a: MeasuredRun, b: MeasuredRun, metric: str, judge: str | None) -> bool:
+    return is_valid(metric, judge or "", a.invalid | b.invalid)
 
 
 def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int], list[int]]) -> list[dict]:
@@ -233,6 +242,7 @@ def _lives(a: MeasuredRun, b: MeasuredRun, paired: bool, sides: tuple[list[int],
                 "mean": mean,
                 "z": z,
                 "p": p,
+                "valid": _valid(a, b, "time_to_first_contradiction", judge),
             }
         )
     return rows

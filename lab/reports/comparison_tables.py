@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from lab.reports.headline import FEW
 from lab.reports.markdown import escape, table
+from lab.reports.validity_text import CERTAIN, NOT_VALID
 from metrics import UNSCORED
-from metrics.catalogue import metric_figures, unscored_label
+from metrics.catalogue import CONSISTENCIES, metric_figures, unscored_label
 from metrics.entry import MISSING, estimate_text, share_format
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ POWERLESS = (
 )
 NONE = "none"  # in place of a detectable difference that no share can have
 SAME, NO_VALUE = "Equal in both runs in every conversation", "Without a value in one of the runs"
+UNSEEN = f"Equal in both runs, but by judges that are {NOT_VALID}"
 LIVES_NOTE = (
     "The event is a seat's first contradiction of its persona, with time counted in that seat's scored lines; a "
     "dialogue without a contradiction is censored. `mean lines` is the area under the curve up to the last line that "
@@ -58,10 +60,13 @@ LIVES_NOTE = (
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """The cells of a row; `clear` says whether the interval of the difference excludes 0."""
+    """The cells of a row; `clear` says whether the interval of the difference excludes 0, `valid` whether the judge was
+    valid in the personas of both runs. Where it was not, no difference is clear.
+    """
 
     cells: tuple[str, ...]
     clear: bool
+    valid: bool = True
 
 
 def comparison_markdown(comparison: Comparison, plots: Sequence[str] = ()) -> str:
@@ -83,15 +88,16 @@ def comparison_markdown(comparison: Comparison, plots: Sequence[str] = ()) -> st
 
 
 def _table(header: Sequence[str], rows: Sequence[ComparisonRow]) -> str:
-    place = header.index(CHANGE)
-    cells = [[escape(cell) for cell in row.cells] for row in rows]
     return table(
-        header,
-        [
-            [*texts[:place], f"**{texts[place]}**", *texts[place + 1 :]] if row.clear else texts
-            for texts, row in zip(cells, rows, strict=True)
-        ],
+        header, [[_cell(cell, row, name) for name, cell in zip(header, row.cells, strict=True)] for row in rows]
     )
+
+
+def _cell(cell: str, row: ComparisonRow, column: str) -> str:
+    """A cell in Markdown; grey where the judge is not valid, as far as Markdown's readers show <small>."""
+    if not row.valid:
+        return f"<small>{escape(cell)}</small>"
+    return f"**{escape(cell)}**" if row.clear and column == CHANGE else escape(cell)
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -111,7 +117,7 @@ def print_comparison(comparison: Comparison) -> None:
         for row in rows:
             shown.add_row(
                 *(
-                    Text(cell, "bold" if row.clear and name == CHANGE else "")
+                    Text(cell, "dim" if not row.valid else "bold" if row.clear and name == CHANGE else "")
                     for name, cell in zip(header, row.cells, strict=True)
                 )
             )
@@ -130,14 +136,28 @@ def differences(comparison: Comparison) -> list[ComparisonRow]:
             _label(row),
             row["judge"] or MISSING,
             row["seat"],
-            _number(row["a"], digits),
-            _number(row["b"], digits),
-            _change(row["value"], row["low"], row["high"], digits),
+            _side(row, "a", digits),
+            _side(row, "b", digits),
+            _change(row["value"], row["low"], row["high"], digits) + _if_not_valid(row),
             str(row["n"]),
             NONE if _beyond_detection(row) else _number(row["detectable"], digits),
         )
-        rows.append(ComparisonRow(cells, row["low"] > 0 or row["high"] < 0))
+        rows.append(_comparison_row(cells, row, row["low"] > 0 or row["high"] < 0))
     return rows
+
+
+def _comparison_row(cells: tuple[str, ...], row: dict, clear: bool) -> ComparisonRow:
+    return ComparisonRow(cells, clear and row["valid"], row["valid"])
+
+
+def _if_not_valid(row: dict) -> str:
+    return "" if row["valid"] else f", {NOT_VALID}"
+
+
+def _side(row: dict, side: str, digits: int) -> str:
+    """The value of one run. A consistency by a judge that is not valid is not shown as 1.000."""
+    certain = not row["valid"] and row["metric"] in CONSISTENCIES and row[side] >= CERTAIN
+    return MISSING if certain else _number(row[side], digits)
 
 
 def _beyond_detection(row: dict) -> bool:
@@ -183,10 +203,10 @@ def lives(comparison: Comparison) -> list[ComparisonRow]:
             *(_number(median.value, 0) if isfinite(median.value) else "not reached" for median in row["medians"]),
             _number(mean.a, 2),
             _number(mean.b, 2),
-            _change(mean.value, mean.low, mean.high, 2),
+            _change(mean.value, mean.low, mean.high, 2) + _if_not_valid(row),
             _number(row["p"], 3),
         )
-        rows.append(ComparisonRow(cells, mean.low > 0 or mean.high < 0))
+        rows.append(_comparison_row(cells, row, mean.low > 0 or mean.high < 0))
     return rows
 
 
@@ -206,7 +226,7 @@ def notes(comparison: Comparison) -> list[str]:
         sentences.append(NOTE.format(n=n, confidence=confidence, chance=round(1 / (1 - confidence))))
         if min(row["n"] if comparison.paired else row["n"] // 2 for row in shown) < FEW:
             sentences.append(TOO_FEW)
-        powered = [row for row in shown if not isnan(row["detectable"])][:1]
+        powered = [row for row in shown if row["valid"] and not isnan(row["detectable"])][:1]
         sentences += [
             POWERLESS.format(what=_name(row))
             if _beyond_detection(row)
@@ -214,8 +234,11 @@ def notes(comparison: Comparison) -> list[str]:
             for row in powered
         ]
     same = [row for row in comparison.rows if _same(row) and not (row["metric"].startswith(UNSCORED) and row["a"] == 0)]
+    same, unseen = [row for row in same if row["valid"]], [row for row in same if not row["valid"]]
     without = [row for row in comparison.rows if isnan(row["value"])]
-    return sentences + [f"{why}: {_seats(listed)}." for why, listed in ((SAME, same), (NO_VALUE, without)) if listed]
+    return sentences + [
+        f"{why}: {_seats(listed)}." for why, listed in ((SAME, same), (UNSEEN, unseen), (NO_VALUE, without)) if listed
+    ]
 
 
 def _name(row: dict, *more: str) -> str:
@@ -231,7 +254,8 @@ def _seats(rows: Iterable[dict]) -> str:
     for row in rows:
         by_measure.setdefault((row["metric"], row["judge"], _number(row["a"], 3)), []).append(row)
     return "; ".join(
-        _name(same[0], *(f"{row['seat']} n {row['n']}" for row in same)) + ("" if value == MISSING else f" {value}")
+        _name(same[0], *(f"{row['seat']} n {row['n']}" for row in same))
+        + ("" if value == MISSING or not same[0]["valid"] else f" {value}")
         for (_, _, value), same in by_measure.items()
     )
 

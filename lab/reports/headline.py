@@ -10,7 +10,7 @@ from math import isnan
 
 import polars as pl
 
-from lab.reports.validity_text import NOT_VALID, is_valid, not_valid, validities_of
+from lab.reports.validity_text import CERTAIN, NOT_VALID, is_valid, not_valid, validities_of
 from metrics import P_VALUE, UNSCORED
 from metrics.catalogue import CONSISTENCIES, metric_figures, unscored_label
 from metrics.entry import MISSING, Figure, estimate_text
@@ -179,7 +179,7 @@ def _has_value(row: dict) -> bool:
 
 def _no_certainty(row: dict) -> dict:
     """The row without its value where that would read 1.00."""
-    return row if row["value"] is None or not row["value"] >= 0.995 else row | {"value": None}
+    return row if row["value"] is None or not row["value"] >= CERTAIN else row | {"value": None}
 
 
 def bound(name: str) -> str:

@@ -160,7 +160,10 @@ def _comparison(comparison: Comparison, mark: str) -> Section:
             lettered(header),
             [
                 TableRow(
-                    [Cell(text, row.clear and name == HEADER[5]) for name, text in zip(header, row.cells, strict=True)]
+                    [
+                        Cell(text, row.clear and name == HEADER[5], faint=not row.valid)
+                        for name, text in zip(header, row.cells, strict=True)
+                    ]
                 )
                 for row in rows
             ],

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from lab.progress.trials_table import FILE, axes_of, measures
+from lab.reports.validity_text import is_valid, not_valid, validities_of
 from lab.store.frames import METRICS
 from lab.store.run_store import SWEEP, read_manifest
 from metrics.catalogue import metric_figures
@@ -36,7 +37,8 @@ MOST_LEVELS = 8
 class ResponseCurve:
     """One measure along one axis.
 
-    `levels` are labels, `places` their numbers (None where the values are no numbers), and `estimates` one per level.
+    `levels` are labels, `places` their numbers (None where the values are no numbers), `estimates` one per level, and
+    `valid` says at each level whether the judge was valid in the personas of all its trials.
     """
 
     axis: str
@@ -44,15 +46,19 @@ class ResponseCurve:
     levels: Sequence[str]
     places: Sequence[float] | None
     estimates: Sequence[Interval]
+    valid: Sequence[bool]
 
 
 @dataclass(frozen=True)
 class AxisInteraction:
-    """The interaction of two axes in one measure, with its interval (`metrics.stats.effects.interaction`)."""
+    """The interaction of two axes in one measure, with its interval (`metrics.stats.effects.interaction`); `valid` says
+    whether the judge was valid in the personas of all trials.
+    """
 
     axes: tuple[str, str]
     measure: tuple[str, str | None, str]
     effect: Interval
+    valid: bool
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,16 @@ def place_of(sweep: Sweep, path: Path) -> Path:
 def measured_rows(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
     """One row per measure and conversation of each finished trial.
 
-    Columns: the axes (prefixed by AXIS), metric, judge, seat, cluster, value, weight. A measure without values by
-    conversation has one row per trial.
+    Columns: the axes (prefixed by AXIS), metric, judge, seat, cluster, value, weight, and valid: whether the judge was
+    valid in the personas of the trial. A measure without values by conversation has one row per trial.
     """
     parts, axes = [], axes_of(trials)
     for row in trials.filter(pl.col("status") == "finished").iter_rows(named=True):
         levels = [pl.lit(row[axis]).alias(AXIS + axis) for axis in axes]
-        fine, known = _by_conversation(place / row["run"])
+        run = place / row["run"]
+        manifest = read_manifest(run) if (run / "metrics.parquet").is_file() else {}
+        invalid = not_valid(validities_of(manifest))
+        fine, known = _by_conversation(run, manifest, invalid)
         if fine is not None:
             parts.append(fine.with_columns(*levels))
         run_level = []
@@ -105,7 +114,8 @@ def measured_rows(trials: pl.DataFrame, place: Path) -> pl.DataFrame:
             metric, *judge, seat = name.split(".")
             measure, value = (metric, judge[0] if judge else None, seat), row[name]
             if measure not in known and value is not None and isfinite(value):
-                run_level.append(dict(zip(SCHEMA, (*measure, row["trial"], value, 1.0), strict=True)))
+                valid = is_valid(metric, measure[1] or "", invalid)
+                run_level.append(dict(zip(SCHEMA, (*measure, row["trial"], value, 1.0, valid), strict=True)))
         if run_level:
             parts.append(pl.DataFrame(run_level, schema=SCHEMA).with_columns(*levels))
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=SCHEMA)
@@ -119,12 +129,15 @@ SCHEMA = {
     "cluster": pl.String,
     "value": pl.Float64,
     "weight": pl.Float64,
+    "valid": pl.Boolean,
 }
 
 
-def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
-    """The values of a trial by conversation, and the set of measures that have such values."""
-    if not (run / "metrics.parquet").is_file():
+def _by_conversation(run: Path, manifest: Mapping, invalid: set[tuple[str, str]]) -> tuple[pl.DataFrame | None, set]:
+    """The values of a trial by conversation, and the set of measures that have such values; None and an empty set where
+    it has no manifest, since it was not measured.
+    """
+    if not manifest:
         return None, set()
     rows = pl.read_parquet(
         run / "metrics.parquet", columns=[name for name in METRICS if name not in ("run_id", "turn", "low", "high")]
@@ -135,15 +148,18 @@ def _by_conversation(run: Path) -> tuple[pl.DataFrame | None, set]:
         pl.col("value").is_finite(),
     )
     rows = rows.filter(pl.col("metric").is_in(list(metric_figures(rows["metric"].unique()))))
-    seed = read_manifest(run).get("seed")
     weight = pl.when(pl.col("metric").is_in(list(PER_CONVERSATION))).then(1.0).otherwise(pl.col("n").cast(pl.Float64))
     values = rows.select(
         "metric",
         "judge",
         "seat",
-        cluster=pl.format("{}/{}", pl.lit(str(seed)), "conversation"),
+        cluster=pl.format("{}/{}", pl.lit(str(manifest.get("seed"))), "conversation"),
         value="value",
         weight=weight,
+        valid=pl.Series(
+            [is_valid(*key, invalid) for key in rows.select("metric", pl.col("judge").fill_null("")).iter_rows()],
+            dtype=pl.Boolean,
+        ),
     )
     return values, set(values.select("metric", "judge", "seat").unique().iter_rows())
 
@@ -155,9 +171,9 @@ def curves(rows: pl.DataFrame, sweep: Sweep) -> list[ResponseCurve]:
         for measure, part in _measured(rows):
             levels, places, at = _levels(part[AXIS + axis].to_list())
             by_level = response(part["value"], part["weight"], part["cluster"], at)
-            along.append(
-                ResponseCurve(axis, measure, levels, places, [by_level[place] for place in range(len(levels))])
-            )
+            seen = [bool(part["valid"].filter(pl.Series(at) == place).all()) for place in range(len(levels))]
+            estimates = [by_level[place] for place in range(len(levels))]
+            along.append(ResponseCurve(axis, measure, levels, places, estimates, seen))
     return along
 
 
@@ -171,7 +187,7 @@ def axis_interactions(rows: pl.DataFrame, sweep: Sweep) -> list[AxisInteraction]
             kept = kept.drop_nulls(["u", "v"])
             effect = interaction(*(kept[name] for name in ("value", "weight", "cluster", "u", "v")))
             if effect.value == effect.value:
-                kept_pairs.append(AxisInteraction((a, b), measure, effect))
+                kept_pairs.append(AxisInteraction((a, b), measure, effect, bool(kept["valid"].all())))
     return kept_pairs
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 
 from lab.progress.trials_table import axes_of
 from lab.reports.plot_kit import COLOURS, STYLES, empty_figure, plain
 from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by_axis, read_results
+from lab.reports.validity_text import CERTAIN, NOT_VALID
 from lab.store.atomic_write import replace
 from metrics.catalogue import CONSISTENCIES, TITLES, metric_figures
 from metrics.entry import MISSING, estimate_text
@@ -50,6 +52,11 @@ def interval_cell(interval: Interval, number: Callable[[float], str]) -> str:
     return text if text == MISSING else f"{text} n={interval.n}"
 
 
+def _if_valid(cell: str, valid: bool, hidden: bool = False) -> str:
+    """The cell, with a note where the judge is not valid in the personas; `hidden` leaves the figure itself out."""
+    return cell if valid or cell == MISSING else f"{MISSING if hidden else cell}, {NOT_VALID}"
+
+
 def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[str]]]:
     """The header and rows of one axis' table: one row per measure and seat, one column per level."""
     levels = max((curve.levels for curve in measured), key=len)
@@ -57,9 +64,12 @@ def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[
     for curve in measured:
         metric, judge, seat = curve.measure
         figure = metric_figures([metric])[metric]
-        by_level = dict(
-            zip(curve.levels, (interval_cell(interval, figure.number) for interval in curve.estimates), strict=True)
-        )
+        by_level = {
+            level: _if_valid(
+                interval_cell(interval, figure.number), valid, metric in CONSISTENCIES and interval.value >= CERTAIN
+            )
+            for level, interval, valid in zip(curve.levels, curve.estimates, curve.valid, strict=True)
+        }
         rows.append([figure.label, judge or MISSING, seat, *(by_level.get(level, MISSING) for level in levels)])
     return ["measure", "judge", "seat", *levels], rows
 
@@ -69,14 +79,14 @@ def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[
     rows = []
     for pair in interactions:
         metric, judge, seat = pair.measure
-        clear = pair.effect.low > 0 or pair.effect.high < 0
+        clear = pair.valid and (pair.effect.low > 0 or pair.effect.high < 0)
         rows.append(
             [
                 " × ".join(pair.axes),
                 metric_figures([metric])[metric].label,
                 judge or MISSING,
                 seat,
-                interval_cell(pair.effect, lambda value: f"{value:+.3f}") + " ▲" * clear,
+                _if_valid(interval_cell(pair.effect, lambda value: f"{value:+.3f}"), pair.valid) + " ▲" * clear,
             ]
         )
     return ["axes", "measure", "judge", "seat", "interaction"], rows
@@ -191,7 +201,7 @@ def _slug(axis: str) -> str:
 
 def plot_responses(axis: str, curves: Sequence[ResponseCurve]):
     """The consistencies along an axis of a sweep, one panel per measure, one curve per seat and judge, with intervals
-    as error bars; None without any.
+    as error bars, in grey and without a mark where the judge is not valid; None without any.
     """
     shown = [metric for metric in CONSISTENCIES if any(curve.measure[0] == metric for curve in curves)]
     if not shown:
@@ -205,7 +215,10 @@ def plot_responses(axis: str, curves: Sequence[ResponseCurve]):
             at = curve.places or range(len(curve.levels))
             panel.plot(
                 at,
-                [interval.value for interval in curve.estimates],
+                [
+                    interval.value if valid else nan
+                    for interval, valid in zip(curve.estimates, curve.valid, strict=True)
+                ],
                 marker="o",
                 markersize=3,
                 linewidth=1.4,
@@ -217,7 +230,7 @@ def plot_responses(axis: str, curves: Sequence[ResponseCurve]):
                 at,
                 [interval.low for interval in curve.estimates],
                 [interval.high for interval in curve.estimates],
-                color=COLOURS[seat],
+                color=[COLOURS[seat] if valid else "lightgrey" for valid in curve.valid],
                 alpha=0.5,
                 linewidth=1.6,
             )

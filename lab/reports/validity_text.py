@@ -11,6 +11,7 @@ from metrics.judges import JUDGED, LINES
 from metrics.validation.validity import FALSE_ALARMS, FLOOR, NOTHING_PLANTED, Validity
 
 NOT_VALID = "not valid here"
+CERTAIN = 0.995  # a consistency from here on would be read as 1.00, which no judge that is not valid may say
 TITLE = "Validity of the judges"
 NOTE = (
     "Before the run, each judge read lines planted for its personas. Where AUROC may be "
@@ -21,6 +22,7 @@ PROMPT_TO_LINE, LINE_TO_LINE, QA = JUDGED
 SOURCES = {  # the judgements that a figure is made of, where they are not those of its own name
     "corrected_prompt_to_line": (PROMPT_TO_LINE,),
     "corrected_line_to_line": (LINE_TO_LINE,),
+    "corrected_global_drift_slope": (PROMPT_TO_LINE,),
     "judged_pairs": (),  # how many were judged, whatever was said of them
     "local_drift": (LINE_TO_LINE,),
     "local_drift_slope": (LINE_TO_LINE,),

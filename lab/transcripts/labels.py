@@ -18,8 +18,8 @@ from lab.transcripts.transcript import Transcript
 from metrics import NAN
 from metrics.entry import MISSING, estimate_text
 from metrics.reductions import groups, of_metric
-from metrics.stats.intervals import Interval, plain
-from metrics.stats.prediction_powered import prediction_powered_mean
+from metrics.stats.intervals import Interval, clustered_slope, plain
+from metrics.stats.prediction_powered import prediction_powered_mean, prediction_powered_slope
 from metrics.stats.shares import clustered_share
 from metrics.validation.calibration import calibration, reliability_bins
 
@@ -47,9 +47,11 @@ NOTE = (
     "Against labels: `value [low, high]`, intervals between conversations. The calibration error has 10 bins of equal "
     "mass; that of a sample is too high rather than too low."
 )
+POWERED = {"consistency": ("prompt-to-line consistency", "{:z.2f}"), "drift": ("global drift a turn", "{:+z.4f}")}
 POWERED_NOTE = (
-    "Both: the labels' mean, with the judge's weight chosen so that the variance is least. It holds however wrong the "
-    "judge is, if the labelled lines were drawn at random."
+    "Both: what the labels say, with the judge's weight chosen so that the variance is least. It holds however wrong "
+    "the judge is, and if it misses more late in a dialogue than early, as long as the labelled lines were drawn at "
+    "random."
 )
 
 
@@ -81,7 +83,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Powered:
-    """The consistency of a seat, 0 to 1: by the judge alone, by the labels alone, and by both (prediction-powered)."""
+    """A figure of a seat: by the judge alone, by the labels alone, and by both (prediction-powered)."""
 
     judge: Interval  # narrow, and as wrong as the judge
     labels: Interval
@@ -248,9 +250,9 @@ def _calibrated(rows: pl.DataFrame, labels: pl.DataFrame, confidence: float) -> 
 
 def powered(
     judgements: pl.DataFrame, transcripts: Sequence[Transcript], confidence: float
-) -> dict[str, dict[str, Powered]]:
-    """Prompt-to-line consistency by judge and seat. Lines that the judge could not score are in none of the
-    estimates.
+) -> dict[str, dict[str, dict[str, Powered]]]:
+    """Prompt-to-line "consistency", 0 to 1, and "drift", the slope of inconsistency per turn within conversations, by
+    judge and seat. Lines that the judge could not score are in none of the estimates.
     """
     labels, by_judge = label_frame(transcripts), {judge: {} for judge in sorted(judgements["judge"].unique())}
     for judge, seat, rows in groups(of_metric(judgements, "prompt_to_line")):
@@ -266,7 +268,15 @@ def powered(
         both = prediction_powered_mean(judged, truth, clusters, confidence=confidence)
         if both.low == both.high:  # nothing changes without any cluster: what the labels alone allow
             both = replace(both, low=labelled.low, high=labelled.high)
-        by_judge[judge][seat] = Powered(clustered_share(judged, clusters, confidence=confidence), labelled, both)
+        turns, at = rows["turn"].to_numpy(), {"centred": clusters, "confidence": confidence}
+        by_judge[judge][seat] = {
+            "consistency": Powered(clustered_share(judged, clusters, confidence=confidence), labelled, both),
+            "drift": Powered(
+                clustered_slope(turns, 1 - judged, clusters, **at),
+                clustered_slope(turns[known], 1 - truth[known], clusters[known], **at | {"centred": clusters[known]}),
+                prediction_powered_slope(turns, 1 - judged, 1 - truth, clusters, confidence=confidence),
+            ),
+        }
     return by_judge
 
 
@@ -295,24 +305,24 @@ def calibration_tables(calibrated_judges: Mapping[str, Mapping[str, Calibrated]]
         yield table
 
 
-def powered_table(powered_judges: Mapping[str, Mapping[str, Powered]]) -> Table:
-    """One row per judge and seat: consistency by judge, by labels and by both, and the gain."""
-    table = Table(
-        title="prompt-to-line consistency with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+def powered_table(name: str, powered_judges: Mapping[str, Mapping[str, Mapping[str, Powered]]]) -> Table:
+    """One row per judge and seat: the figure of POWERED by judge, by labels and by both, and the gain."""
+    title, number = POWERED[name]
+    table = Table(title=f"{title}, with labels", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("judge, seat", "judge alone", "labels alone", "both (prediction-powered)", "narrower by"):
         table.add_column(column)
     for judge, by_seat in powered_judges.items():
-        for seat, estimate in by_seat.items():
+        for seat, estimates in by_seat.items():
+            estimate = estimates[name]
             gain = MISSING if estimate.gain != estimate.gain else f"{estimate.gain:+z.0%}"
             table.add_row(
                 f"{judge}, {seat}",
-                *(f"{cell(part)} n={part.n}" for part in (estimate.judge, estimate.labels, estimate.both)),
+                *(f"{cell(part, number)} n={part.n}" for part in (estimate.judge, estimate.labels, estimate.both)),
                 gain,
             )
     return table
 
 
-def cell(interval: Interval) -> str:
-    """`value [low, high]` with two decimals, see `metrics.entry.estimate_text`."""
-    return estimate_text(interval.value, interval.low, interval.high, "{:z.2f}".format)
+def cell(interval: Interval, number: str = "{:z.2f}") -> str:
+    """`value [low, high]` in that format, see `metrics.entry.estimate_text`."""
+    return estimate_text(interval.value, interval.low, interval.high, number.format)

@@ -293,12 +293,14 @@ def compare_with_labels(task: Task, frames: Mapping[str, pl.DataFrame], console:
         console.print(where, markup=False, highlight=False, soft_wrap=True)
     if task.labels and "prompt_to_line" in pairwise:
         powered = labels.powered(judgements, task.transcripts, task.measure.confidence)
-        console.print(labels.powered_table(powered))
+        for name in labels.POWERED:
+            console.print(labels.powered_table(name, powered))
         console.print(labels.POWERED_NOTE, markup=False, highlight=False)
         for judge, by_seat in powered.items():
-            figures[judge]["prompt_to_line"]["prediction_powered"] = {
-                seat: estimate.plain() for seat, estimate in by_seat.items()
-            }
+            for name, key in (("consistency", "prediction_powered"), ("drift", "prediction_powered_drift")):
+                figures[judge]["prompt_to_line"][key] = {
+                    seat: estimates[name].plain() for seat, estimates in by_seat.items()
+                }
     return figures
 
 

@@ -362,6 +362,7 @@ def test_command_writes_the_comparison_and_prints_it(tmp_path, capsys):
         "high",
         "n",
         "detectable",
+        "valid",
     ]
     shown = capsys.readouterr().out
     assert "prompt-to-line consistency" in shown and str(folder / "report.html") in shown

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metrics.stats.intervals import clustered_mean
-from metrics.stats.prediction_powered import prediction_powered_mean
+from metrics.stats.prediction_powered import prediction_powered_mean, prediction_powered_slope
 
 
 def test_mean_and_its_lambda_by_hand():
@@ -84,3 +84,38 @@ def test_interval_of_a_useless_judge_is_no_wider_than_that_of_the_labels():
     """With lambda 1 it would be sqrt(2) times as wide or so."""
     widths = [(both.high - both.low) / (labels.high - labels.low) for both, _, labels in simulated(0.4, 0.6, 40)]
     assert np.mean(widths) == pytest.approx(1, abs=0.03)
+
+
+def test_slope_by_hand_is_that_of_the_labels_moved_by_what_the_judge_says_of_all_rows():
+    """Labels at turns 0 and 2 of each conversation rise .5 a turn in the first, 0 in the second, so .25. The judge says
+    the same of these turns, and over all four .3 and 0, so .15.
+    """
+    nan = math.nan
+    turns, conversations = [0, 1, 2, 3] * 2, [0] * 4 + [1] * 4
+    judged, truth = [0, 1, 1, 1, 0, 0, 0, 0], [0, nan, 1, nan, 0, nan, 0, nan]
+    slope = prediction_powered_slope(turns, judged, truth, conversations)
+    # in the first: Sxx 5, Sxy 1.5 of all, Sxx 2, Sxy 1 of the labelled; in the second Sxy 0
+    of_all, of_known = 1.5 / 10, 1 / 4
+    # a: (1 - 2/4)/4 = 1/8 and -1/8; b: (1.5 - 5 * .15)/10 - 1/8 = -.05 and .05; lambda above 1 is cut
+    assert slope.value == pytest.approx(of_known + (of_all - of_known)) and slope.n == 4
+    alone = prediction_powered_slope(turns, [0.5] * 8, truth, conversations)
+    assert alone.value == pytest.approx(of_known), "a judge that says one thing adds nothing"
+    assert math.isnan(prediction_powered_slope(turns, judged, [0] + [nan] * 3 + [1] + [nan] * 3, conversations).value)
+
+
+def test_a_drift_is_found_though_the_judge_is_blind_late_in_the_dialogue():
+    """Inconsistency rises from .1 to .4 over 20 turns. The judge sees all of it early and less and less later, so that
+    it reports almost no drift. 4 lines of each of 40 conversations are labelled.
+    """
+    rng, clusters, turns = np.random.default_rng(11), np.repeat(np.arange(40), 20), np.tile(np.arange(20.0), 40)
+    covered, by_judge = [], []
+    for _ in range(200):
+        truth = (rng.random(800) < 0.1 + 0.3 * turns / 19).astype(float)
+        judged = truth * (rng.random(800) < 1 - 0.75 * turns / 19)
+        chosen = np.concatenate([c * 20 + rng.choice(20, 4, replace=False) for c in range(40)])
+        known = np.full(800, np.nan)
+        known[chosen] = truth[chosen]
+        both = prediction_powered_slope(turns, judged, known, clusters)
+        covered.append(both.low <= 0.3 / 19 <= both.high)
+        by_judge.append(prediction_powered_slope(turns, judged, judged, clusters).value)
+    assert abs(np.mean(by_judge)) < 0.1 * 0.3 / 19 and 0.90 <= np.mean(covered) <= 0.99

@@ -14,7 +14,7 @@ from metrics.judges.ledger import Ledger, contradicts_fact, slots_of
 from metrics.judges.text.claims import claims
 from metrics.stats.intervals import Interval
 from metrics.validation import rewording
-from metrics.validation.correction import corrected
+from metrics.validation.correction import corrected, corrected_drift
 from metrics.validation.judge_validation import validities
 from metrics.validation.persona_plants import CLEAN, CONTRADICTIONS, EACH, PERSONAS, pairs_of, plants
 from metrics.validation.validity import FALSE_ALARMS, Validity
@@ -243,6 +243,13 @@ def test_correction_stays_within_0_and_1_and_is_no_certainty():
     assert estimate is not None and estimate.value == estimate.high == 1 and estimate.low < 0.9
 
 
+def test_a_drift_is_corrected_by_what_the_judge_sees_of_it():
+    """.7 of it: .007 a turn becomes .01. Half widths: √(.007² + (.01)² · (.1² + .1²)) / .7 = .0102."""
+    estimate = corrected_drift(Interval(0.007, 0.0, 0.014, 100), GOOD)
+    assert estimate is not None and estimate.n == 100
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.01, -0.0002, 0.0202), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "validity",
     [
@@ -255,3 +262,5 @@ def test_correction_stays_within_0_and_1_and_is_no_certainty():
 def test_there_is_no_correction_where_recall_does_not_clearly_exceed_false_alarms(validity):
     assert corrected(Interval(0.76, 0.72, 0.79, 100), validity) is None
     assert corrected(Interval(math.nan, math.nan, math.nan, 0), GOOD) is None
+    assert corrected_drift(Interval(0.007, 0.0, 0.014, 100), validity) is None
+    assert corrected_drift(Interval(math.nan, math.nan, math.nan, 0), GOOD) is None

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from lab.dialogue.validation import validation_events
 from lab.live.run_monitor import SilentMonitor, conclude, run_summary
+from lab.reports.comparison import compare_runs, read_measured
+from lab.reports.comparison_tables import comparison_markdown, differences, notes
 from lab.reports.html import Cell
 from lab.reports.run_markdown import run_markdown
 from lab.reports.run_page import runs_page
-from lab.reports.sides import side
+from lab.reports.sides import read_run, side
 from lab.reports.validity_text import NOT_VALID, SOURCES, is_valid, validity_sentences
 from lab.runs.runner import new_store, perform_run
 from lab.store.event_log import read_events
@@ -153,6 +155,30 @@ def test_reports_grey_what_is_not_valid_here(run):
     assert row.count(f"{NOT_VALID}</small>") == 1 and "1.00 [" not in row
     object.__setattr__(shown, "manifest", blind(run))
     assert '<td class="faint">' in runs_page([shown]) and Cell("x").faint is False
+
+
+def test_a_comparison_greys_what_is_not_valid_in_either_run(run, monkeypatch):
+    import lab.reports.comparison as comparison_module
+
+    good = read_measured(run)
+    monkeypatch.setattr(comparison_module, "read_run", lambda path: (blind(run), *read_run(path)[1:]))
+    bad = read_measured(run)
+    assert good.invalid == set() and bad.invalid == {("prompt_to_line", "ledger")}
+    same = compare_runs(good, bad)
+    text = comparison_markdown(same)
+    [unseen] = [note for note in notes(same) if NOT_VALID in note]
+    assert "prompt-to-line consistency (ledger" in unseen and "1.000" not in unseen and unseen in text
+    assert "prompt-to-line consistency" not in next(
+        note for note in notes(same) if note.startswith("Equal in both runs in")
+    )
+    for row in same.rows:
+        row.update(value=-0.5, low=-0.6, high=-0.4, a=1.0, b=0.5, detectable=0.1)
+    by_label = {row.cells[0]: row for row in differences(same)}
+    blinded = by_label["prompt-to-line consistency"]
+    assert not blinded.valid and not blinded.clear and blinded.cells[3] == "–" and NOT_VALID in blinded.cells[5]
+    assert f"{NOT_VALID}</small>" in comparison_markdown(same) and "8 of 10" in " ".join(notes(same))
+    assert "prompt-to-line" not in next(note for note in notes(same) if "8 of 10" in note)
+    assert by_label["line-to-line consistency"].clear and by_label["line-to-line consistency"].cells[3] == "1.000"
 
 
 @dataclass(frozen=True)

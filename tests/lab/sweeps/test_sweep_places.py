@@ -21,6 +21,7 @@ from lab.live.display import Screen
 from lab.progress import sweep as sweeping_sweep
 from lab.progress.trials_table import trials_frame
 from lab.reports.sweep_curves import AXIS, SCHEMA, curves
+from lab.reports.sweep_report import curve_rows, plot_responses
 from lab.sweep import main
 from lab.sweeps import dry_run
 from lab.sweeps.folder_sync import Home, SentFolder
@@ -281,13 +282,32 @@ def test_times_that_may_be_without_end_are_in_no_curve():
     """Where half of the trials contradict nothing, a mean of the others' half-lives says nothing of all."""
     sweep = load_sweep(SMOKE).sweep
     values = [
-        dict(zip(SCHEMA, (metric, "ledger", "user", f"{seed}/0", 1.0, 1.0), strict=True))
+        dict(zip(SCHEMA, (metric, "ledger", "user", f"{seed}/0", 1.0, 1.0, True), strict=True))
         | {f"{AXIS}seed": seed, f"{AXIS}seats.user.temperature": 0.2}
         for metric in ("prompt_to_line", "half_life", "time_to_first_contradiction")
         for seed in (1, 2)
     ]
     drawn = curves(pl.DataFrame(values), sweep)
     assert {curve.measure[0] for curve in drawn} == {"prompt_to_line"}
+
+
+def test_a_level_at_which_the_judge_was_not_valid_is_marked_and_never_1():
+    """Of two seeds, the judge was not valid in the personas of the second."""
+    sweep = load_sweep(SMOKE).sweep
+    values = [
+        dict(zip(SCHEMA, ("prompt_to_line", "ledger", "user", f"{seed}/{c}", 1.0, 1.0, seed == 1), strict=True))
+        | {f"{AXIS}seed": seed, f"{AXIS}seats.user.temperature": heat}
+        for seed in (1, 2)
+        for heat in (0.2, 0.9)
+        for c in (0, 1)
+    ]
+    of_seeds, of_heat = curves(pl.DataFrame(values), sweep)
+    if of_seeds.axis != "seed":
+        of_seeds, of_heat = of_heat, of_seeds
+    assert list(of_seeds.valid) == [True, False] and list(of_heat.valid) == [False, False]
+    _, [row] = curve_rows([of_seeds])
+    assert row[3].startswith("1.00") and row[4] == "–, not valid here"
+    assert plot_responses("seed", [of_seeds]) is not None
 
 
 def test_the_screen_is_not_drawn_while_an_event_is_taken_in():
