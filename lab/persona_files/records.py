@@ -43,6 +43,10 @@ _TINY = {  # paths of a TinyTroupe persona -> a sentence
     "occupation": "Your occupation: {}.",
     "occupation.title": "Your occupation: {}.",
     "occupation.organization": "You work at {}.",
+    "long_term_goals": "Your long-term goal: {}.",
+    "preferences.interests": "You are interested in: {}.",
+    "preferences.likes": "You like: {}.",
+    "preferences.dislikes": "You dislike: {}.",
 }
 NAME_WITHIN = 2000  # first characters of a card, in which its name is looked for
 DEEPEST = 6  # levels of a nested persona that are read

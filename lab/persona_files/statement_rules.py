@@ -262,8 +262,11 @@ def _favourite(thing: str) -> Kind:
 def _whether(name: str, verb: str, thing: str) -> Kind:
     """To like, to be able to, to own a thing, or not: the value is the verb, the wrong ones are its opposites."""
     verb = verb.lower().replace("’", "'")
+    doing = thing.startswith("to ")
     asked = {
-        "likes": (f"What do you think of {thing}?", f"How do you feel about {thing}?"),
+        "likes": (f"What is it like for you {thing}?", f"Do you like or dislike {thing}?")
+        if doing
+        else (f"What do you think of {thing}?", f"How do you feel about {thing}?"),
         "can": (f"Can you {thing}?", f"Are you able to {thing}?"),
         "has": (f"Do you {verb} {thing}?", f"Is there {thing} that you {verb}?"),
     }[name]

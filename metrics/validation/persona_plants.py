@@ -8,8 +8,9 @@ Contradictions:
 - other_value: an own statement with another number, name, place or job.
 - behaviour: a line that does the opposite of what the card demands (curt, asking, polite, "never …").
 
-Lines that contradict nothing: `paraphrase` (an own statement in other words), `small_talk`, and `mention` (another's
-value that the speaker does not claim: "My cousin lives in Lisbon.").
+Lines that contradict nothing: `paraphrase` (an own statement in other words), `other_denied` (what another persona
+says, denied by one for whom it is not so), `small_talk`, and `mention` (another's value that the speaker does not
+claim: "My cousin lives in Lisbon."). Denials are in both lists, so that a judge gains nothing by their sound.
 
 Topics are the slots of facts, or else those of `metrics.validation.rewording`. Rules make all of it (English only); a
 statement to which none applies is left out, and a persona without any is named with the reason.
@@ -42,7 +43,7 @@ from metrics.validation.planted_words import (
 from scenarios.records import USER, Fact, Persona, derive_seed
 
 CONTRADICTIONS = ("other_persona", "denial", "other_value", "behaviour")
-CLEAN = ("paraphrase", "small_talk", "mention")
+CLEAN = ("paraphrase", "other_denied", "small_talk", "mention")
 EACH = 30  # most contradictions, and most clean lines
 PERSONAS = 12  # most personas
 STATEMENTS = 40  # most statements of a persona
@@ -101,7 +102,7 @@ def plants(cast: Iterable[Mapping[str, Persona]], seed: int) -> tuple[list[Plant
         if not any(wrong.values()):
             omitted.append(f"{persona.name}: {NO_RULE if persona.card.strip() else NOTHING_KNOWN}")
             continue
-        right = _clean(own[place], wrong, rng)
+        right = _clean(own[place], others, wrong, rng)
         for lines, said in ((contradictions, wrong), (clean, right)):
             kinds = [*said][place % len(said) :] + [*said][: place % len(said)]  # each first for some persona
             lines.append(_woven(persona, partner, {kind: said[kind] for kind in kinds}, own[place], rng))
@@ -206,7 +207,9 @@ def _undone(persona: Persona, rng: random.Random) -> Iterator[str]:
             yield opposite
 
 
-def _clean(own: Sequence[Own], wrong: Mapping[str, Sequence[Said]], rng: random.Random) -> dict[str, list[Said]]:
+def _clean(
+    own: Sequence[Own], others: Sequence[Own], wrong: Mapping[str, Sequence[Said]], rng: random.Random
+) -> dict[str, list[Said]]:
     """What contradicts nothing, by kind; `wrong` is what may be mentioned without being claimed."""
     clean: dict[str, list[Said]] = {kind: [] for kind in CLEAN}
     for statement in own:
@@ -215,7 +218,11 @@ def _clean(own: Sequence[Own], wrong: Mapping[str, Sequence[Said]], rng: random.
             ways = [_claim(fact.id, fact.value, fact, wording, rng) for wording in (SPOKEN, PLAIN)]
         else:
             ways = list(rewording.paraphrases(statement.text))
-        clean["paraphrase"] += [Said(text, statement, fact.question if fact else "") for text in rng.sample(ways, 1)]
+        question = fact.question if fact else ""
+        clean["paraphrase"] += [Said(text, statement, question) for text in rng.sample(ways, 1)]
+        theirs = [other.text for other in others if _excludes(other, statement)]
+        if theirs and (text := rewording.denied(rewording.clause(rng.choice(theirs)) or "", rng)):
+            clean["other_denied"].append(Said(text, statement, question))
     talk = [Said(answer, None, question) for question, answers in SMALL_TALK for answer in answers]
     talk += [Said(question, None, rng.choice(ASKING)) for question, _ in SMALL_TALK]
     clean["small_talk"] = rng.sample(talk, EACH)

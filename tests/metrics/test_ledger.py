@@ -478,3 +478,20 @@ def test_a_pattern_that_names_its_value_wins_over_words_that_only_imply_another_
     job = TOWNSFOLK[0].fact("job").slot
     assert [claim.slot for claim in claims("I drive a bus.", (job,))] == ["job"]
     assert [(claim.slot, claim.value) for claim in claims("I drive a bus.", (job, car))] == [("car", "bus")]
+
+
+@pytest.mark.parametrize(
+    ("line", "contradicts"),
+    [
+        ("I don't work.", True),
+        ("I do not work at the moment", True),
+        ("I don't work, I'm too lazy.", True),
+        ("I do not work as a carpenter.", False),
+        ("I don't work in an office.", False),
+        ("I do not work weekends.", False),
+    ],
+)
+def test_a_pattern_for_the_end_of_a_clause_matches_there_alone(line, contradicts):
+    kofi = next(person for person in TOWNSFOLK if person.name == "Kofi")
+    rows = Ledger().judge([Pair(0, 1, "user", "prompt_to_line", line, "persona", kofi)])
+    assert rows[0].verdict is contradicts

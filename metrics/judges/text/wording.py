@@ -127,6 +127,10 @@ OPENS = re.compile(  # before "Grace here": elsewhere in a sentence it speaks of
     r"\W*(?:(?:hi|hello|hey|yes|yeah|no|nope|nah|well|oh|so|ah|actually|honestly|good\s+(?:morning|afternoon|evening|day)|there|everyone|it['’]s)\W+)*",
     re.IGNORECASE,
 )
+CLAUSE_ENDS = (  # "I do not work", and not "I do not work as a vet"
+    r"(?=\s*(?:[^\w\s'’-]|$)|\s+(?:and|but|so|because|since|now|right|any\s?more|at\s+(?:all|the\s+moment|present)|these"
+    r"|currently|yet|for\s+a\s+living)\b)"
+)
 _VERB_NEXT = r"(?!\s+(?:is|are|was|were|has|have|had|can|will|would|sounds?|seems?|looks?)\b)"
 _LINK = (
     r"(?:\s*,)?\s*(?P<link>,(?=\s+[^.!?;]{0,200}\b(?:and|or)\b)|\b(?:but\s+not|and\s+not|but\s+(?:rather|also)|"
@@ -175,7 +179,8 @@ def patterns_of(slot: Slot, known: dict[str, str]) -> tuple[Pattern, ...]:
 
 
 def compiled(slot: Slot, known: dict[str, str], pattern: str, reads: str = LISTED) -> Pattern:
-    """A pattern of the slot, ready for search; one without {value} matches as it is.
+    """A pattern of the slot, ready for search; one without {value} matches as it is, and only at the end of a clause
+    where it ends with "$".
 
     Raises ValueError where there are several {value}, or none in one of the slot's `patterns`.
     """
@@ -184,10 +189,11 @@ def compiled(slot: Slot, known: dict[str, str], pattern: str, reads: str = LISTE
     if _is_glued(pattern, known):
         return _literal(pattern)
     heads = pattern.startswith("^")
-    before, _, rest = pattern.removeprefix("^").strip().rstrip(".!").partition("{value}")
+    before, _, rest = pattern.removeprefix("^").strip().rstrip(".!$").partition("{value}")
     before, after = _words(before), _words(rest)
     if "{value}" not in pattern:
-        return Pattern(rf"\b(?P<value>{_sequence(before)})\b", _needs(before), False, heads=heads)
+        ends = CLAUSE_ENDS if pattern.endswith("$") else ""
+        return Pattern(rf"\b(?P<value>{_sequence(before)})\b{ends}", _needs(before), False, heads=heads)
     article = before[-1] if before and before[-1].lower() in ("a", "an", "the") else None
     before = before[:-1] if article else before
     prefix = rf"\b{_sequence(before)}{_gap(before)}" if before else rf"(?<![\w{MASK}])"

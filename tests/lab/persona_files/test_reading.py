@@ -141,7 +141,7 @@ def test_a_tinytroupe_agent_becomes_sentences(written):
         "You work at Nordlys.",
         "You read logs.",
         "You are curious.",
-        "Preferences likes: Clear code.",
+        "You like: Clear code.",
         "Relationships: Alex: your colleague",
     ]
 
