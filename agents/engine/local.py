@@ -30,6 +30,7 @@ from agents.models.attention import Pass, Slab
 from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import LoadedModel
+from agents.models.pieces import piece_encoder
 from scenarios.messages import composed
 
 
@@ -45,6 +46,7 @@ class LocalEngine:
         self._adapters = Adapters(loaded)
         self._kernels = cpu_kernels.able(self.model.get_input_embeddings().weight)
         self._thought_tags = thought_tags(self.tokenizer)
+        self._encode = piece_encoder(self.tokenizer, loaded.info.format.anchor)
         self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
         self.probe: steering.Probe | None = None  # reads hidden states while lines are generated
 
@@ -52,7 +54,7 @@ class LocalEngine:
         return self.loaded.info
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return [self._encode(text) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [composed(decoded(self.tokenizer, row, self._thought_tags)) for row in ids]

@@ -206,8 +206,8 @@ def _say(engine, card: str, heard: Sequence[str], seed: int) -> None:
     """Generates an answer to each text under the card, which is read once."""
     form = engine.info().format
     texts = [
-        form.opening + form.words(card) + form.after_system,
-        *(form.words(words) + form.before_said for words in heard),
+        form.beginning(card),
+        *(form.first(words) + form.before_said for words in heard),
     ]
     beginning, *rest = engine.encode(texts)
     first = engine.open([beginning])
@@ -277,8 +277,7 @@ def own_card(engine, system: str) -> Axis:
     form = engine.info().format
 
     def states(card: str) -> np.ndarray:
-        before = form.opening + form.words(card) + form.after_system
-        ids = engine.encode([before + form.words(words) + form.before_said for words in OPENERS])
+        ids = engine.encode([form.beginning(card) + form.first(words) + form.before_said for words in OPENERS])
         return engine.states(ids, [len(row) - 1 for row in ids])
 
     return axis(states(NEUTRAL_CARD), states(system))

@@ -56,15 +56,14 @@ class EngineChooser:
                 )
             },
         )
-        gap = " " if form.before_said.endswith(":") else ""  # a plain transcript: "Me: Yes"
-        words = self.engine.encode([gap + word for word in place_of])
-        users = self.engine.encode([form.words(user) + form.before_said for _, user in prompts])
+        words = self.engine.encode([form.lead + word for word in place_of])
+        users = self.engine.encode([form.first(user) + form.before_said for _, user in prompts])
         answers = [[words[place_of[word]] for word in words_of_prompt] for words_of_prompt in options]
         systems = list(dict.fromkeys(system for system, _ in prompts))
         heads = dict(
             zip(
                 systems,
-                self.engine.encode([form.opening + form.words(system) + form.after_system for system in systems]),
+                self.engine.encode([form.beginning(system) for system in systems]),
                 strict=True,
             )
         )

@@ -24,7 +24,9 @@ class Reference:
 
         The list is empty where both together exceed the model's context.
         """
-        ids, prompts, by_pair = self.engine.encode(texts), self._prompts(set(cards)), [[] for _ in texts]
+        lead = self.engine.info().format.lead
+        ids = self.engine.encode([text and lead + text for text in texts])
+        prompts, by_pair = self._prompts(set(cards)), [[] for _ in texts]
         longest = self.engine.info().context
         by_card: dict[str, list[int]] = {}
         for i, card in enumerate(cards):
@@ -43,7 +45,7 @@ class Reference:
 
     def _prompts(self, cards: Iterable[str]) -> dict[str, list[int]]:
         form, cards = self.engine.info().format, sorted(cards)
-        texts = [form.opening + form.words(card) + form.after_system + HEARD + form.before_said for card in cards]
+        texts = [form.beginning(card) + form.first(HEARD) + form.before_said for card in cards]
         return dict(zip(cards, self.engine.encode(texts), strict=True))
 
     def _branches(self, cards: Sequence[str], prompts: dict[str, list[int]]) -> list[int]:

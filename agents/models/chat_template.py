@@ -8,6 +8,7 @@ transcript.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,19 +17,27 @@ from scenarios.spoken import is_thought_tag
 
 DAY = datetime(2024, 7, 26)  # for templates with the date: a dialogue must be the same text on any day
 DIRECTIVES = [*(f"%{letter}" for letter in "aAbBcdefGgHIjklMmpSTuUVwWxXyYZzDF"), "%-d", "%-m", "%-H", "%-I"]
+BLANKS = re.compile(r"(?: |(?<!\s)\s{2,})\Z")  # that byte-level vocabularies split or join by the word behind them
 MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The strings of a seat's view: `opening + system + after_system`, then per exchange `heard + before_said`, the
-    line, and `after_said`.
+    """The strings of a seat's view: `opening + system + after_system + before_first`, then per exchange `heard +
+    before_said`, `lead` and the line, and `after_said`. `agents.models.pieces` says which of them are encoded together.
     """
 
     opening: str  # before the system text
-    after_system: str  # between the system text and the first heard message
+    after_system: str  # between the system text and the first heard message, but for blanks at its end
     before_said: str  # between what was heard and what is said
     after_said: str  # between what was said and what is heard next
+    before_first: str = ""  # the blanks before the first heard message, which may be one token with its first word
+    lead: str = ""  # the blanks before the words of a line, which a model samples itself
+    cue_in_history: str = ""  # what stands before a line in the history; "" where it is `before_said`
+    closing: str = ""  # the beginning of after_said, up to the token that stops a line
+    closers: frozenset[int] = frozenset()  # the tokens that stop a line as `closing` does
+    anchor: str = ""  # the text behind which pieces are encoded
+    joins: bool = False  # whether the end of a message and what follows it are one piece
     specials: tuple[str, ...] = ()  # the model's control tokens, which no text may contain
 
     def words(self, text: str) -> str:
@@ -37,10 +46,22 @@ class ChatFormat:
             text = text.replace(special, " ")
         return text
 
+    def beginning(self, system: str) -> str:
+        """The text before the first heard message."""
+        return self.opening + self.words(system) + self.after_system
+
+    def first(self, heard: str) -> str:
+        """The first heard message, as it stands behind the beginning."""
+        return self.before_first + self.words(heard)
+
+    def line(self, text: str) -> str:
+        """A line, as it stands behind the cue."""
+        return self.lead + self.words(text)
+
     @staticmethod
     def plain() -> ChatFormat:
         """The format of base models: a transcript in which the partner is "Them" and the speaker "Me"."""
-        return ChatFormat("", "\n\nThem: ", "\nMe:", "\nThem: ")
+        return ChatFormat("", "\n\nThem:", "\nMe:", "\nThem: ", before_first=" ", lead=" ")
 
 
 def from_tokenizer(tokenizer) -> ChatFormat:
@@ -48,7 +69,7 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     turns.
     """
     if not getattr(tokenizer, "chat_template", None):
-        return replace(ChatFormat.plain(), opening=_beginning(tokenizer), specials=_specials(tokenizer))
+        return replace(ChatFormat.plain(), specials=_specials(tokenizer))
     system, first, said, second = MARKS
     turns = [("user", first), ("assistant", said), ("user", second)]
     text = _render(tokenizer, [("system", system), *turns])
@@ -60,10 +81,23 @@ def from_tokenizer(tokenizer) -> ChatFormat:
             "message in place; expected one that renders [system,] user, assistant, user"
         )
     opening, rest = text.split(system)
-    after_system, rest = rest.split(first)
-    before_said, rest = rest.split(said)
+    between, rest = rest.split(first)
+    in_history, rest = rest.split(said)
     after_said, _ = rest.split(second)
-    return ChatFormat(opening, after_system, _last_cue(tokenizer, before_said), after_said, _specials(tokenizer))
+    cue, blanks = _last_cue(tokenizer, in_history), BLANKS.search(between)
+    after_system = between[: blanks.start() if blanks else None]
+    lead = in_history.removeprefix(cue)
+    follows = in_history.startswith(cue) and not lead.strip()
+    return ChatFormat(
+        opening,
+        after_system,
+        cue,
+        after_said,
+        before_first=between[len(after_system) :],
+        lead=lead if follows else "",
+        cue_in_history="" if follows else in_history,
+        specials=_specials(tokenizer),
+    )
 
 
 def _in_order(text: str | None) -> bool:
@@ -88,12 +122,6 @@ def _specials(tokenizer) -> tuple[str, ...]:
     return tuple(
         sorted({*added, *getattr(tokenizer, "all_special_tokens", ())}, key=lambda token: (-len(token), token))
     )
-
-
-def _beginning(tokenizer) -> str:
-    """The token that the tokenizer puts at the beginning of every text, "" where there is none."""
-    begins = tokenizer.bos_token_id is not None and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
-    return tokenizer.bos_token if begins else ""
 
 
 def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> str | None:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.models.chat_template import ChatFormat, from_tokenizer
+from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
+from agents.models.pieces import read_format
 from scenarios.messages import first_line, reason
 
 EMBEDDED = "embedded"
@@ -289,14 +290,14 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
         model = model.to(device).eval().requires_grad_(False)
     if packed:
         pack(model)
-    config = model.config.get_text_config()
+    config, form = model.config.get_text_config(), read_format(name, tokenizer)
     info = EngineInfo(
         name,
         str(model.device),
         str(chosen).removeprefix("torch."),
         context_length(config),
         sum(p.numel() for p in model.parameters()),
-        from_tokenizer(tokenizer),
+        form,
         token_bytes(config, model.dtype),
         free_bytes(model.device),
         place(model.device),
@@ -315,7 +316,7 @@ def load_tokenizer(name: str) -> Reading:
             generation = GenerationConfig.from_pretrained(folder)
         else:
             generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    form = from_tokenizer(tokenizer)
+    form = read_format(name, tokenizer)
     return Reading(tokenizer, form, _stop_ids(generation, tokenizer, form))
 
 
@@ -338,7 +339,4 @@ def context_length(config) -> int:
 def _stop_ids(generation, tokenizer, form) -> frozenset[int]:
     eos = generation.eos_token_id if generation else None
     ids = set(eos if isinstance(eos, list) else [eos]) | {tokenizer.eos_token_id}
-    closing = tokenizer.encode(form.after_said, add_special_tokens=False)
-    if closing:
-        ids.add(closing[0])  # a template's end-of-turn token, or the newline of a plain transcript
-    return frozenset(token for token in ids if token is not None)
+    return frozenset(token for token in ids | form.closers if token is not None)

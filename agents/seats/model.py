@@ -41,13 +41,12 @@ class ModelSeat:
         self._steering: dict[int, Steer | None] = {}
         self._full: set[int] = set()  # views that something no longer fitted into
         self._last: dict[int, str] = {}  # conversation -> what stands at the view's end: "opening", "heard" or "said"
-        self._closing_first = (engine.encode([self.format.after_said])[0] or [None])[0]
-        self._stopped: dict[int, bool] = {}  # whether the last line ended with the template's own closing token
+        self._closing = engine.encode([self.format.closing])[0]
+        self._stopped: dict[int, bool] = {}  # whether the view ends with a token that closes a line
+        self._held: dict[int, str] = {}  # what was heard and waits for what follows, with which its end is one token
 
     def open(self, systems: Mapping[int, str]) -> None:
-        prompts = self.engine.encode(
-            [self.format.opening + self.format.words(system) + self.format.after_system for system in systems.values()]
-        )
+        prompts = self.engine.encode([self.format.beginning(system) for system in systems.values()])
         alike: dict[Steer | None, dict[int, list[int]]] = {}
         for (conversation, system), prompt in zip(systems.items(), prompts, strict=True):
             self._steering[conversation] = self.steer(system)
@@ -57,11 +56,15 @@ class ModelSeat:
                 zip(prompts_of, self.engine.open(list(prompts_of.values()), self.adapter, steer), strict=True)
             )
         for conversation, prompt in zip(systems, prompts, strict=True):
-            self._last[conversation] = "opening"
+            self._last[conversation], self._stopped[conversation] = "opening", False
             self.ids[conversation], self.spoken[conversation] = list(prompt), []
 
     def hear(self, heard: Mapping[int, str]) -> None:
-        self._extend({c: self._turn_to_them(c) + self.format.words(text) for c, text in heard.items()})
+        texts = {c: self._turn_to_them(c) + self.format.words(text) for c, text in heard.items()}
+        if self.format.joins:
+            self._held.update(texts)
+        else:
+            self._extend(texts)
         self._last.update(dict.fromkeys(heard, "heard"))
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Trouble]:
@@ -86,7 +89,8 @@ class ModelSeat:
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         self._take_the_word(cues)
-        written = self.engine.encode([utterance.text for utterance in said.values()])
+        closing = self.format.closing if self.format.joins else ""
+        written = self.engine.encode([self.format.lead + utterance.text + closing for utterance in said.values()])
         full = {
             c: utterance if utterance.token_ids else replace(utterance, token_ids=tuple(ids), tokens=len(ids))
             for (c, utterance), ids in zip(said.items(), written, strict=True)
@@ -101,7 +105,7 @@ class ModelSeat:
             (
                 c,
                 self._turn_to_them(c, " ") + self.format.words(q.text) + self.format.before_said,
-                self.format.words(option),
+                self.format.line(option),
             )
             for c, parts in able.items()
             for q in parts
@@ -163,6 +167,7 @@ class ModelSeat:
         self._full.difference_update(conversations)
         for c in conversations:
             self._steering.pop(c, None)
+            self._held.pop(c, None)
         for c in conversations if not self.keep else ():
             self.ids.pop(c, None)
             self.spoken.pop(c, None)
@@ -219,14 +224,18 @@ class ModelSeat:
 
     def _turn_to_them(self, conversation: int, between: str = "\n") -> str:
         """The text between the end of the view and further text of the other seat."""
-        return {"said": self.format.after_said, "heard": between, "opening": ""}[self._last[conversation]]
+        between = {"said": self.format.after_said, "heard": between, "opening": self.format.before_first}[
+            self._last[conversation]
+        ]
+        return self._held.get(conversation, "") + between
 
     def _take_the_word(self, cues: Mapping[int, Cue]) -> None:
         texts = {}
         for c, cue in cues.items():
             silence = {"opening": SPEAKS_FIRST, "said": SPEAKS_ON, "heard": None}[self._last[c]]
             instruction = INSTRUCTION.format(instruction=cue.instruction) if cue.instruction else ""
-            texts[c] = (self._turn_to_them(c) + silence if silence else "") + instruction + self.format.before_said
+            heard = self._turn_to_them(c) + silence if silence else self._held.pop(c, "")
+            texts[c] = heard + instruction + self.format.before_said
         self._extend(texts)
 
     def _said(self, said: Mapping[int, Utterance], read: bool = False) -> None:
@@ -234,11 +243,12 @@ class ModelSeat:
             if not read:
                 self.ids[c].extend(utterance.token_ids)
             self._last[c] = "said"
-            self._stopped[c] = bool(utterance.token_ids) and utterance.token_ids[-1] == self._closing_first
+            self._stopped[c] = bool(utterance.token_ids) and utterance.token_ids[-1] in self.format.closers
 
     def _extend(self, texts: Mapping[int, str]) -> None:
         ids = self.engine.encode(list(texts.values()))
         self._add({c: self._after_stop(c, new_ids) for c, new_ids in zip(texts, ids, strict=True)})
+        self._stopped.update(dict.fromkeys(texts, False))
 
     def _add(self, ids: Mapping[int, Sequence[int]]) -> None:
         """Appends to the views. A view that would exceed the model's context is marked as full."""
@@ -259,5 +269,5 @@ class ModelSeat:
 
     def _after_stop(self, conversation: int, ids: Sequence[int]) -> Sequence[int]:
         """The tokens without the closing ones that the line already has."""
-        closed = self._last[conversation] == "said" and self._stopped[conversation]
-        return ids[1:] if closed and ids and ids[0] == self._closing_first else ids
+        first = len(self._closing)
+        return ids[first:] if self._stopped[conversation] and list(ids[:first]) == self._closing else ids

@@ -113,20 +113,16 @@ def text_of(form: ChatFormat, talk: Talk) -> str:
             f"a talk of {', '.join(role for role, _ in talk) or 'nobody'}; expected a system text or none, then user "
             "and assistant in turn"
         )
-    text = form.opening + form.words(system) + form.after_system
+    text = form.beginning(system) + form.before_first
     for place, (role, words) in enumerate(said):
-        between = form.after_said if place and role == "user" else ""
-        text += between + (form.before_said + _blank(form) if role == "assistant" else "") + form.words(words)
+        before = (form.cue_in_history or form.before_said) + form.lead if role == "assistant" else form.after_said
+        text += before * (place > 0) + form.words(words)
     return text + (form.before_said if said[-1][0] == "user" else "")
 
 
 def gap(form: ChatFormat, talk: Talk) -> str:
     """The text between the prompt and the continuation of the assistant's turn."""
-    return _blank(form) if talk[-1][0] == "user" else ""
-
-
-def _blank(form: ChatFormat) -> str:
-    return " " if form.before_said.endswith(":") else ""  # a plain transcript: "Me: Yes"
+    return form.lead if talk[-1][0] == "user" else ""
 
 
 def together(prompts: Sequence[list[int]]) -> list[tuple[int, list[int]]]:

@@ -21,6 +21,7 @@ from agents.engine.sentences import ends_sentence, sentences_spoken
 from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
+from agents.models.pieces import piece_encoder
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import composed, reason
 
@@ -161,6 +162,7 @@ class ServedEngine:
         self.server, self.timeout_s = server, timeout_s
         self.tokenizer, self._stop_ids = server.reading.tokenizer, server.reading.stop_ids
         self._thought_tags = thought_tags(self.tokenizer)
+        self._encode = piece_encoder(self.tokenizer, server.reading.format.anchor)
         self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
         self._info = EngineInfo(
@@ -180,7 +182,7 @@ class ServedEngine:
         return self._info
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return [self._encode(text) for text in texts]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return [composed(decoded(self.tokenizer, row, self._thought_tags)) for row in ids]

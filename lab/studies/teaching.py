@@ -9,6 +9,7 @@ from pathlib import Path
 from agents.learning.learner import Learner
 from agents.learning.methods import Method, learn
 from agents.learning.views import Sampled, View
+from agents.models.pieces import piece_encoder
 from agents.seats.respondent import gap, text_of
 from metrics.studies.protocol import Lesson, Teaching
 from scenarios.jobs.study import Study
@@ -53,14 +54,11 @@ def lesson_views(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
     """One view per prompt, with all lessons on it as side branches; each reply ends with the token that ends the
     model's lines.
     """
-    form, encode = (
-        learner.loaded.info.format,
-        lambda text: learner.loaded.tokenizer.encode(text, add_special_tokens=False),
-    )
+    form = learner.loaded.info.format
+    encode = piece_encoder(learner.loaded.tokenizer, form.anchor)
     by_talk: dict[tuple, list[Lesson]] = {}
     for lesson in lessons:
         by_talk.setdefault(lesson.messages, []).append(lesson)
-    closing = encode(form.after_said)[:1]
     views = []
     for number, (talk, talk_lessons) in enumerate(by_talk.items()):
         ids = tuple(encode(text_of(form, talk)))
@@ -68,7 +66,7 @@ def lesson_views(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
             Sampled(
                 0,
                 len(ids),
-                (*encode(gap(form, talk) + form.words(lesson.reply)), *closing),
+                tuple(encode(gap(form, talk) + form.words(lesson.reply) + form.closing)),
                 on_trunk=False,
                 text=lesson.reply,
                 reward=lesson.reward,

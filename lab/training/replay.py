@@ -40,7 +40,6 @@ class Reciter:
 
     def __init__(self, engine: Engine) -> None:
         self._seat = ModelSeat(engine, Sampling(0), keep=True)
-        self._closing = engine.encode([self._seat.format.after_said])[0][:1]  # what stops a line, see agents.models
         self.ids, self.said = self._seat.ids, dict[int, list[Spoken]]()
         self.open, self.hear, self.close = self._seat.open, self._seat.hear, self._seat.close
 
@@ -49,9 +48,10 @@ class Reciter:
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         bare = {c: utterance for c, utterance in said.items() if not utterance.token_ids}
-        written = self._seat.engine.encode([self._seat.format.words(utterance.text) for utterance in bare.values()])
+        form = self._seat.format
+        written = self._seat.engine.encode([form.line(utterance.text) + form.closing for utterance in bare.values()])
         closed = {
-            c: replace(utterance, token_ids=(*ids, *self._closing))
+            c: replace(utterance, token_ids=tuple(ids))
             for (c, utterance), ids in zip(bare.items(), written, strict=True)
         }
         before = {c: len(self.ids[c]) for c in said}

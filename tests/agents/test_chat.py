@@ -39,7 +39,7 @@ ALTERNATING_ONLY = "{{ raise_exception('this model does not chat') }}"
 
 
 def joined(form: ChatFormat, last: str | None = SECOND) -> str:
-    text = form.opening + SYSTEM + form.after_system + HEARD + form.before_said + SAID + form.after_said
+    text = form.beginning(SYSTEM) + form.first(HEARD) + form.before_said + form.line(SAID) + form.after_said
     return text if last is None else text + last + form.before_said
 
 
@@ -100,18 +100,8 @@ def test_a_template_that_tells_the_day_tells_the_same_on_every_day(embedded):
 
 def test_without_a_template_a_dialogue_is_a_plain_transcript(embedded):
     form = from_tokenizer(under(embedded, None))
-    assert replace(form, specials=()) == ChatFormat.plain()  # this tokenizer puts nothing at the head of a text
-    assert joined(form, None) == f"{SYSTEM}\n\nThem: {HEARD}\nMe:{SAID}\nThem: "
-
-
-def test_a_plain_transcript_begins_with_the_token_that_every_text_begins_with():
-    class Bos:
-        chat_template, bos_token, bos_token_id = None, "<s>", 1
-
-        def encode(self, text):
-            return [1, 7]
-
-    assert from_tokenizer(Bos()).opening == "<s>"
+    assert replace(form, specials=()) == ChatFormat.plain()
+    assert joined(form, None) == f"{SYSTEM}\n\nThem: {HEARD}\nMe: {SAID}\nThem: "
 
 
 @pytest.mark.parametrize("template", [SHOUTING, ALTERNATING_ONLY])

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from agents.models.chat_template import ChatFormat
 from metrics.judges import Pair
 from metrics.judges.likelihood import BORROWED, INTERCEPT, NEAR, TYPICAL, UNLIKELY, UNMET, Likelihood, p_inconsistent
 from metrics.judges.text.ownership import about_self, asks_of_partner, borrowed, engages, untagged
@@ -203,7 +204,7 @@ def test_cards_stay_read_up_to_so_many_tokens_the_last_asked_about_longest(monke
             self.cards, self.read = {}, []
 
         def info(self):
-            form = SimpleNamespace(opening="", words=str, after_system="", before_said="")
+            form = ChatFormat("", "", "", "")
             return SimpleNamespace(context=1000, format=form)
 
         def encode(self, texts):

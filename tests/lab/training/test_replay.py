@@ -78,7 +78,7 @@ def test_a_run_of_another_model_is_encoded_anew_with_the_token_that_closes_a_lin
     learnt_views = learnt(recipe("held_out.personas=[ingrid]", over(path)), tiny_engine)
     assert learnt_views
     for line in (line for view in learnt_views for line in view.lines):
-        assert line.ids == (*map(ord, line.text), ord("\n"))
+        assert line.ids == tuple(map(ord, f" {line.text}\n")), "as in a plain transcript"
 
 
 # -- words from elsewhere
@@ -150,8 +150,8 @@ def test_a_line_from_elsewhere_ends_with_the_token_that_closes_it_and_is_read_un
     [view] = learnt(recipe(over(written(tmp_path / "talks.jsonl", talk(0)))), tiny_engine)
     said = ["Caller 0.", "I play the drums all day."]
     system = SYSTEM.format(card=MIA, instruction="You call a show.", name="P2")
-    assert learners.text(view.ids) == f"{system}\n\nThem: Who is there?\nMe:{said[0]}\nThem: Go on.\nMe:{said[1]}\n"
-    assert [learners.text(line.ids) for line in view.lines] == [f"{text}\n" for text in said]
+    assert learners.text(view.ids) == f"{system}\n\nThem: Who is there?\nMe: {said[0]}\nThem: Go on.\nMe: {said[1]}\n"
+    assert [learners.text(line.ids) for line in view.lines] == [f" {text}\n" for text in said]
     assert [view.ids[line.start : line.start + len(line.ids)] for line in view.lines] == [
         line.ids for line in view.lines
     ]
