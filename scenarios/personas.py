@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from scenarios.persona_schema import SAMPLE, UNKNOWN, FactSpec, PersonasFile, PersonaSpec, SlotsFile, SlotSpec
 from scenarios.records import PARTNER, SEATS, Fact, Persona, Recognition, Slot, derive_seed
 from scenarios.suggestions import nearest
-from scenarios.yaml_files import Document, Key, ScenarioError, read_yaml, validate
+from scenarios.yaml_files import Document, Key, ScenarioError, parse_yaml, read_yaml, validate, yaml_text
 
 if TYPE_CHECKING:
     from scenarios.schema import ScenarioFile
@@ -57,7 +57,8 @@ def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ..
 
 
 def find_persona(persona_id: str | PersonaSpec, paths: Sequence[str | Path]) -> Persona:
-    """The persona with that id in the files, or else in the other persona files of their folders.
+    """The persona with that id in the files, or else in the other persona files of their folders, which are opened only
+    then; one that cannot be read is left out.
 
     'unknown' gives a persona without card and facts. A persona that is given itself takes the wordings of its facts
     from the slots of the files. Raises ScenarioError, with the nearest id, where no file has it, or with the key where
@@ -68,13 +69,19 @@ def find_persona(persona_id: str | PersonaSpec, paths: Sequence[str | Path]) -> 
         return _persona(persona_id, persona_id.id or id_from(persona_id.name, ()), (), slots, {})
     if persona_id == UNKNOWN:
         return STRANGER
-    known: list[str] = []
-    for path in [*paths, *_neighbours(paths)]:
-        for persona in _load_file(Path(path)):
-            if persona.id == persona_id:
-                return persona
-            known.append(persona.id)
-    raise ScenarioError(f"is {persona_id!r}, which is no persona{nearest(persona_id, known)}")
+    known = [persona for path in paths for persona in _load_file(Path(path))]
+    unread: list[str] = []
+    for path in _neighbours(paths):
+        if any(persona.id == persona_id for persona in known):
+            break
+        try:
+            known += _load_file(path) if _holds_personas(path) else ()
+        except ScenarioError as error:
+            unread.append(str(error))
+    if persona := next((persona for persona in known if persona.id == persona_id), None):
+        return persona
+    beside = f" (a file beside theirs is left out: {unread[0]})" if unread else ""
+    raise ScenarioError(f"is {persona_id!r}, which is no persona{beside}{nearest(persona_id, [p.id for p in known])}")
 
 
 def id_from(name: str, taken: Collection[str]) -> str:
@@ -110,7 +117,7 @@ def draft_counts(scenario: ScenarioFile) -> dict[str, int]:
     given = [person for seat in SEATS if isinstance(person := scenario.seats[seat].persona, PersonaSpec)]
     people = [(person, person.id) for person in given]
     for path in map(Path, scenario.personas):
-        specs = _spec(path, _contents(path)).personas
+        specs = _spec(path, yaml_text(path)).personas
         people += [(spec, persona.id) for spec, persona in zip(specs, _load_file(path), strict=True)]
     counts = {persona_id: len(spec.facts) - len(spec.played()) for spec, persona_id in people if persona_id}
     return {persona_id: count for persona_id, count in counts.items() if count}
@@ -167,50 +174,38 @@ def _draw(deck: list[Persona], pool: Sequence[Persona], seated: set[str], rng: r
 
 
 def _neighbours(paths: Sequence[str | Path]) -> list[Path]:
-    """The other persona files in the folders of `paths`, by name."""
+    """The other YAML files in the folders of `paths`, by name."""
     named = {Path(path).resolve() for path in paths}
     folders = dict.fromkeys(Path(path).parent for path in paths)
-    beside = [file for folder in folders for file in sorted(folder.glob("*.yaml")) if file.resolve() not in named]
-    return [file for file in beside if _holds_personas(file)]
+    return [file for folder in folders for file in sorted(folder.glob("*.yaml")) if file.resolve() not in named]
 
 
 def _holds_personas(file: Path) -> bool:
-    people = _document(file, _contents(file)).data.get("personas")
+    people = _document(file, yaml_text(file)).data.get("personas")
     return isinstance(people, list) and all(isinstance(person, dict) for person in people)
 
 
 def _load_file(path: Path) -> tuple[Persona, ...]:
     """The personas of a file, parsed and checked once for each content of the file and its slots file."""
-    contents = _contents(path)
-    slots = _spec(path, contents).slots
-    return _personas(path, contents, None if slots is None else _contents(path.parent / slots))
-
-
-def _contents(file: Path) -> bytes | None:
-    """The content of the file; None where it cannot be read, which the actual reader reports."""
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None
-
-
-# In these three, the contents are there for the cache, which keeps what was made of them.
+    text = yaml_text(path)
+    slots = _slots_file(path, text)
+    return _personas(path, text, slots, yaml_text(slots) if slots else "")
 
 
 @lru_cache(FILES_KEPT)
-def _document(path: Path, contents: bytes | None) -> Document:
-    return read_yaml(path)
+def _document(path: Path, text: str) -> Document:
+    return parse_yaml(text, str(path))
 
 
 @lru_cache(FILES_KEPT)
-def _spec(path: Path, contents: bytes | None) -> PersonasFile:
-    return validate(_document(path, contents), PersonasFile)
+def _spec(path: Path, text: str) -> PersonasFile:
+    return validate(_document(path, text), PersonasFile)
 
 
 @lru_cache(FILES_KEPT)
-def _personas(path: Path, contents: bytes | None, slots_contents: bytes | None) -> tuple[Persona, ...]:
-    document, spec = _document(path, contents), _spec(path, contents)
-    slots = _slots_of(document, spec, path)
+def _personas(path: Path, text: str, slots_file: Path | None, slots_text: str) -> tuple[Persona, ...]:
+    document, spec = _document(path, text), _spec(path, text)
+    slots = validate(_document(slots_file, slots_text), SlotsFile).slots if slots_file else {}
     ids = _ids(document, spec.personas)
     try:
         facts = [_fact_specs(("personas", place), person, slots) for place, person in enumerate(spec.personas)]
@@ -222,19 +217,21 @@ def _personas(path: Path, contents: bytes | None, slots_contents: bytes | None) 
         raise (error if error.where else document.error(error.problem, error.key)) from None
 
 
-def _slots_of(document: Document, spec: PersonasFile, path: Path) -> dict[str, SlotSpec]:
-    if spec.slots is None:
-        return {}
-    file = path.parent / spec.slots
+def _slots_file(path: Path, text: str) -> Path | None:
+    """The slots file that a persona file names; None where it names none."""
+    name = _spec(path, text).slots
+    if name is None:
+        return None
+    file = path.parent / name
     if not file.is_file():
-        raise document.error(f"is {spec.slots!r}; expected the path of a file, {file} is none", ("slots",))
-    return load_slots(file)
+        raise _document(path, text).error(f"is {name!r}; expected the path of a file, {file} is none", ("slots",))
+    return file
 
 
 def _slots_beside(path: Path) -> dict[str, SlotSpec]:
     """The slots that a persona file names."""
-    contents = _contents(path)
-    return _slots_of(_document(path, contents), _spec(path, contents), path)
+    file = _slots_file(path, yaml_text(path))
+    return load_slots(file) if file else {}
 
 
 def _ids(document: Document, people: Sequence[PersonaSpec]) -> list[str]:

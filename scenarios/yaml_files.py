@@ -20,9 +20,10 @@ from yaml.parser import ParserError
 from yaml.reader import ReaderError
 from yaml.scanner import ScannerError
 
+from scenarios.input_files import InputError, content
 from scenarios.messages import composed, hidden
 from scenarios.renames import new_value, old_key
-from scenarios.suggestions import closest, did_you_mean, nearest, nearest_path
+from scenarios.suggestions import closest, did_you_mean, nearest
 
 Key = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -33,6 +34,7 @@ FILES = {  # kind of file -> keys that no other kind has, and the command that t
     "training": ({"method", "reward", "tuning", "held_out", "max_steps"}, "python -m lab.train"),
     "scenario": ({"graph"}, "python -m lab.run"),
 }
+LARGEST_YAML = 16 * 2**20  # bytes
 SHOWN_CHARACTERS = 60  # of a value that an error message quotes
 EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
     "bool_type": "true or false",
@@ -126,17 +128,19 @@ def kind_of(document: Document) -> str:
 
 def read_yaml(path: str | Path) -> Document:
     """The file as a document. Raises ScenarioError where it cannot be read, is empty, or is not YAML."""
+    return parse_yaml(yaml_text(path), str(path))
+
+
+def yaml_text(path: str | Path) -> str:
+    """The text of a YAML file. Raises ScenarioError where it cannot be read, is no regular file, or has more than
+    LARGEST_YAML bytes.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ScenarioError(
-            f"does not exist{nearest_path(path) or '; expected a YAML file'}", where=str(path)
-        ) from None
+        return content(path, LARGEST_YAML, "a YAML file").decode()
     except UnicodeDecodeError as error:
         raise ScenarioError(f"is not UTF-8 text at byte {error.start}", where=str(path)) from None
-    except OSError as error:
-        raise ScenarioError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    return parse_yaml(text, str(path))
+    except InputError as error:
+        raise ScenarioError(error.problem, where=str(path)) from None
 
 
 def parse_yaml(text: str, name: str) -> Document:

@@ -127,12 +127,12 @@ def test_a_mistyped_option_or_choice_names_the_nearest(name, arguments, expected
             [TRAINING, "scenario=scenarios/training/interveiw.yaml"],
             "did you mean 'scenarios/training/interview.yaml'?",
         ),
-        ("score", ["scenarios/README"], "cannot be read (No such file or directory); expected `messages`"),
-        ("score", ["pyproject.tml"], "pyproject.tml cannot be read (No such file or directory); expected `messages`"),
+        ("score", ["scenarios/README"], "does not exist; expected `messages`"),
+        ("score", ["pyproject.tml"], "pyproject.tml does not exist; expected `messages`"),
         (
             "score",
             ["constraint.txt"],
-            "constraint.txt cannot be read (No such file or directory); did you mean 'constraints.txt'?",
+            "constraint.txt does not exist; did you mean 'constraints.txt'?",
         ),
     ],
 )

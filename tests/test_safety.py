@@ -25,7 +25,7 @@ from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, TIMEOUT_S, environment, 
 from agents.engine.sentences import ends_sentence, first_sentences
 from agents.judge_models.answer_choice import spoken
 from agents.models import adapters, loading
-from lab import export, report, run, score, train
+from lab import export, personas, report, run, score, sweep, train, watch
 from lab.reports import markdown
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
 from metrics.judges.answer_words import is_right
@@ -226,6 +226,17 @@ def test_a_run_that_holds_a_link_is_not_written_to(name, played, tmp_path):
     for main, *arguments in commands:
         assert f"{link} is a link to {ours}; expected files in the run's folder" in refused(inside(main, *arguments))
     assert ours.read_bytes() == kept and {path.name for path in tmp_path.iterdir()} == {"sent", "ours"}
+
+
+@pytest.mark.parametrize("main", [run.main, train.main, sweep.main, score.main, personas.main, report.main, watch.main])
+def test_a_pipe_in_place_of_a_file_blocks_no_command(main, played, tmp_path):
+    pipe = tmp_path / "sent"
+    os.mkfifo(pipe)
+    runs = () if main in (personas.main, report.main, watch.main) else ("--runs", tmp_path / "runs")
+    assert str(pipe) in refused(inside(main, pipe, *runs))
+    if main is score.main:
+        assert "is a named pipe; expected CSV" in refused(inside(main, played, "--labels", pipe))
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_a_file_is_not_written_through_a_link_that_waits_for_it(tmp_path):

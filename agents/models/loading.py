@@ -23,6 +23,7 @@ from typing import Any
 from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
 from agents.models.pieces import read_format
+from scenarios.input_files import kind_of_entry
 from scenarios.messages import first_line, reason
 
 EMBEDDED = "embedded"
@@ -149,12 +150,17 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _complete(name: str, folder: str, weights: bool) -> str:
-    """The folder. Raises ValueError where a config or safetensors are missing: weights in .bin files are pickles."""
+    """The folder. Raises ValueError where a config or safetensors are missing (weights in .bin files are pickles), or
+    where it holds a pipe, a device or a socket, which would block what opens it.
+    """
     for pattern in ("config.json", "*.safetensors")[: 1 + weights]:
         if not any(Path(folder).glob(pattern)):
             raise ValueError(
                 f"model {name!r}: {folder} holds no {pattern}; expected a folder that transformers saved as safetensors"
             )
+    for entry in Path(folder).iterdir():
+        if not entry.is_dir() and entry.exists() and (kind := kind_of_entry(entry.stat().st_mode)):
+            raise ValueError(f"model {name!r}: {entry} is {kind}; expected the files of a model")
     return folder
 
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from lab.persona_files.rows import LONGEST_ROW, PNG, Opened
+from lab.persona_files.rows import LONGEST_ROW, PERSONAS, PNG
+from scenarios.input_files import opened
 
 MOST_TEXT = 16 * 2**20  # bytes of a PNG's text chunk
 MOST_CHUNKS = 10_000
@@ -97,7 +98,7 @@ def _without_element(text: str, element: str) -> str:
 
 def png_card(path: Path) -> Mapping:
     """The character card in a PNG file. Raises ValueError where it has none."""
-    with Opened(path) as file:
+    with opened(path, PERSONAS) as file:
         chunks = _text_chunks(path, file)
     for keyword in KEYWORDS:
         if keyword in chunks:

@@ -20,6 +20,7 @@ from scenarios.yaml_files import dump, read_yaml, validate
 MOST = 1000  # personas, where no limit is given
 HUB = "hf:"
 MOST_LEFT_OUT = 1000  # rows of which the reason is kept
+MOST_MISSED = 100_000  # rows without a new persona, after which no more are read
 EXTRA = "pip install 'dialogue-lab[datasets]'"
 
 
@@ -78,6 +79,8 @@ def _collected(origin: str, form: str, entries: Iterator[Row], column: str | Non
         if len(people) >= limit:
             more = True
             break
+        if missed + repeated >= MOST_MISSED:
+            break
         try:
             read = list(records.personas_of(record, column, dropped))
         except ValueError as error:
@@ -101,6 +104,8 @@ def _collected(origin: str, form: str, entries: Iterator[Row], column: str | Non
     notes += [f"{_counted(repeated, 'repeated persona')} left out"] * bool(repeated)
     notes += [f"left out of the character cards: {', '.join(sorted(dropped))}"] * bool(dropped)
     notes += [f"{_counted(unnamed, 'persona')} without a name: given one, to change as you like"] * bool(unnamed)
+    if missed + repeated >= MOST_MISSED:
+        notes.append(f"stopped after {MOST_MISSED:,} rows without a new persona")
     notes += [f"stopped at the limit of {_counted(limit, 'persona')}; --limit N reads more"] * more
     notes += same_names([Persona(str(person.id), person.name, "", ()) for person in people])
     return PersonasRead(tuple(people), form, tuple(left_out), tuple(notes))

@@ -7,16 +7,15 @@ refused before it is parsed.
 from __future__ import annotations
 
 import csv
-import gzip
 import itertools
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
+from lab.store.foreign_parquet import PARQUET, parquet_rows
+from scenarios.input_files import LARGEST, content, opened
 from scenarios.messages import parsed_json
-from scenarios.suggestions import nearest_path
 
 Row = tuple[str, object]  # where it stands, and the record, or a ValueError in its place
 FORMS = ("jsonl", "json", "png", "personachat", "csv", "tsv", "parquet", "yaml", "text")
@@ -24,18 +23,19 @@ EXPECTED = (
     "JSON or JSON lines (PersonaHub, character cards, TinyTroupe, PersonaChat), a PNG character card, PersonaChat's "
     "text lines, CSV, TSV or parquet with a text column, or the lab's YAML; --form text takes each paragraph as a card"
 )
+PERSONAS = "a file of personas"
 LONGEST_ROW = 2**20  # characters of a line, of a cell
 LARGEST_FILE = 64 * 2**20  # bytes of a file that has to be read whole
 SENTENCES = 10  # texts that a list may hold to be one persona; of a longer list, each text is one
 FIRST = 5  # lines of which one has to be JSON, where lines are
 HEAD = 2**16  # characters by which a format is recognised
-PNG, PARQUET, GZIP = b"\x89PNG\r\n\x1a\n", b"PAR1", b"\x1f\x8b"
+PNG = b"\x89PNG\r\n\x1a\n"
 PERSONA_LINE = re.compile(r"^\s*(?:(\d{1,6})\s+)?(your|partner['’]s) persona:[ \t]*(.*)$", re.IGNORECASE)
 
 
 def form_of(path: Path) -> str:
     """One of FORMS, by the content of the file. Raises ValueError where it is none of them."""
-    with Opened(path) as file:
+    with opened(path, PERSONAS) as file:
         head = file.read(HEAD)
     if head.startswith(PNG):
         return "png"
@@ -76,17 +76,10 @@ def rows_of(path: Path, form: str, column: str | None, most: int) -> Iterator[Ro
 
 def whole(path: Path) -> bytes:
     """The content of a file, decompressed where it is gzipped. Raises ValueError beyond LARGEST_FILE bytes."""
-    with Opened(path) as file:
-        data = file.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise ValueError(
-            f"{path} is larger than {LARGEST_FILE >> 20} MiB; expected a smaller file, or JSON lines or CSV, which are "
-            "read row by row"
-        )
-    return data
+    return content(path, LARGEST_FILE, PERSONAS, "a smaller file, or JSON lines or CSV, which are read row by row")
 
 
-def column_of(columns: list[str], asked: str | None) -> str | None:
+def column_of(columns: Sequence[str], asked: str | None) -> str | None:
     """The column that holds the text of a persona; None where there is none."""
     if asked is not None:
         return asked if asked in columns else None
@@ -100,36 +93,9 @@ TEXT_KEYS = (  # of a record or a table, the first that is there
 )
 
 
-class Opened:
-    """The file as bytes, decompressed where it is gzipped; errors of reading it are ValueErrors."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> IO[bytes]:
-        try:
-            self.file = self.path.open("rb")
-            if self.file.read(2) == GZIP:
-                self.file.seek(0)
-                self.file = cast("IO[bytes]", gzip.open(self.file))
-            else:
-                self.file.seek(0)
-        except OSError as error:
-            hint = nearest_path(self.path) or "; expected a file of personas"
-            raise ValueError(f"{self.path} cannot be read ({error.strerror or error}){hint}") from None
-        return self.file
-
-    def __exit__(self, kind, error, _) -> None:
-        self.file.close()
-        if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
-            raise ValueError(f"{self.path} is a damaged gzip file ({error}); expected a whole one") from None
-        if isinstance(error, OSError):
-            raise ValueError(f"{self.path} cannot be read ({error.strerror or error})") from None
-
-
 def _lines(path: Path) -> Iterator[tuple[str, str | ValueError]]:
     """(place, line) of each line that is not blank; a ValueError for one that is too long or no UTF-8."""
-    with Opened(path) as file:
+    with opened(path, PERSONAS) as file:
         for number in itertools.count(1):
             line = file.readline(LONGEST_ROW + 1)
             if not line:
@@ -179,7 +145,7 @@ def _personachat(path: Path) -> Iterator[Row]:
 
 def _paragraphs(path: Path) -> Iterator[Row]:
     begun, lines, size = "", [], 0
-    with Opened(path) as file:
+    with opened(path, PERSONAS) as file:
         for number, line in enumerate(_bounded(file), start=1):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
             if text and size <= LONGEST_ROW:
@@ -194,7 +160,7 @@ def _paragraphs(path: Path) -> Iterator[Row]:
 
 def _table(path: Path, mark: str, column: str | None) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_ROW)
-    with Opened(path) as file:
+    with opened(path, PERSONAS) as file:
         text = (line.decode("utf-8", "surrogateescape") for line in _bounded(file))
         reader = csv.reader(text, delimiter=mark)
         header = [cell.removeprefix("\udcef\udcbb\udcbf").removeprefix("\ufeff").strip() for cell in next(reader, [])]
@@ -217,7 +183,7 @@ def _bounded(file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def _check_column(path: Path, columns: list[str], column: str | None) -> None:
+def _check_column(path: Path, columns: Sequence[str], column: str | None) -> None:
     if column_of(columns, column) is None:
         wanted = f"--column is {column!r}" if column else "no column is named like the text of a persona"
         raise ValueError(
@@ -226,14 +192,9 @@ def _check_column(path: Path, columns: list[str], column: str | None) -> None:
 
 
 def _parquet(path: Path, column: str | None, most: int) -> Iterator[Row]:
-    import polars as pl
-
-    try:
-        frame = pl.scan_parquet(path)
-        columns = frame.collect_schema().names()
+    def read(columns: Sequence[str]) -> list[str]:
         _check_column(path, columns, column)
-        read = [name for name in columns if name == column_of(columns, column) or name.lower() in ("name", "full_name")]
-        rows = frame.select(read).head(most).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path} is no parquet file ({str(error).splitlines()[0]}); expected {EXPECTED}") from None
-    yield from ((f"row {number}", row) for number, row in enumerate(rows.iter_rows(named=True), start=1))
+        return [name for name in columns if name == column_of(columns, column) or name.lower() in ("name", "full_name")]
+
+    rows = parquet_rows(path, content(path, LARGEST, PERSONAS), read, most)
+    yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))

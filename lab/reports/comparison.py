@@ -23,7 +23,7 @@ from scenarios.persona_schema import UNKNOWN
 from scenarios.records import SEATS
 from scenarios.scenario import scenario_differences
 from scenarios.schema import Measure
-from scenarios.yaml_files import parse_yaml
+from scenarios.yaml_files import parse_yaml, yaml_text
 
 if TYPE_CHECKING:
     from lab.reports.sides import Side
@@ -81,7 +81,7 @@ def read_measured(path: str | Path, known_side: Side | None = None) -> MeasuredR
         raise ValueError(
             f"{path} holds no metrics (it is {manifest.get('status')}); expected a run that was played and measured"
         )
-    scenario = (path / "scenario.yaml").read_text(encoding="utf-8")
+    scenario = yaml_text(path / "scenario.yaml")
     settings = parse_yaml(scenario, str(path / "scenario.yaml")).data
     failed = {c for c, talk in story.talks.items() if talk.status == "failed"}
     seats = frames["turns"].select("conversation", "seat", "persona").unique().sort("conversation", "seat")

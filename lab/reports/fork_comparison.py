@@ -19,7 +19,7 @@ from lab.store.run_store import read_frames
 from metrics.entry import MISSING, estimate_text
 from metrics.judges import LINES
 from scenarios.records import SEATS
-from scenarios.yaml_files import parse_yaml
+from scenarios.yaml_files import read_yaml
 
 ORIGINAL, RESULT = "original.jsonl", "fork.json"
 HEADER = ("measure", "judge", "seat", "original", "branches")
@@ -72,7 +72,7 @@ def store_comparison(path: Path) -> ForkComparison | None:
     if not (path / ORIGINAL).is_file():
         return None
     events, frames = read_events(path), read_frames(path)
-    scenario = parse_yaml((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    scenario = read_yaml(path / "scenario.yaml").data
     try:
         original = [json.loads(line) for line in (path / ORIGINAL).read_bytes().splitlines()]
     except ValueError:

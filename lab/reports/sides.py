@@ -16,7 +16,7 @@ from lab.store.run_store import read_frames, read_manifest
 from metrics.entry import MISSING
 from scenarios.messages import first_line
 from scenarios.records import Persona
-from scenarios.yaml_files import parse_yaml
+from scenarios.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def side(path: Path, mark: str = "") -> Side:
             f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as "
             "they were written"
         ) from None
-    scenario = parse_yaml((path / "scenario.yaml").read_text(encoding="utf-8"), str(path / "scenario.yaml")).data
+    scenario = read_yaml(path / "scenario.yaml").data
     return Side(
         mark,
         manifest,

@@ -130,12 +130,13 @@ def resumed(
     """
     from lab.store.run_store import read_manifest
     from scenarios.scenario import load_scenario, scenario_differences
+    from scenarios.yaml_files import yaml_text
 
     digest = read_manifest(run).get("digest")
     kept = Path(run) / "scenario.yaml"
     if path or overrides or limit is not None:
         scenario = read_scenario(path or kept, overrides, limit)
-        changed = scenario_differences(kept.read_text(), scenario.resolved_yaml())
+        changed = scenario_differences(yaml_text(kept), scenario.resolved_yaml())
         changed = [line for line in changed if not line.startswith("personas")]
         if scenario.digest() != digest:
             differences = "; ".join(changed) or "what the persona files say of the cast"

@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from lab.store.event_log import NO_EVENT, event_of
+from scenarios.input_files import regular
 
 CHUNK = 2**20  # bytes read at once
 END = 2**16  # bytes of a log among which its last event is looked for
@@ -47,7 +48,7 @@ class Log:
         """Reads the lines after those already returned: at least one, if there is one."""
         self._lines.clear()
         try:
-            with self.path.open("rb") as file:
+            with regular(self.path, "the log of a run") as file:
                 status = os.fstat(file.fileno())
                 if self._taken and (status.st_size < self._taken or status.st_ino != self._file):
                     self._taken, self.line, self.begun_again = 0, 0, self.begun_again + 1
@@ -69,7 +70,7 @@ class Log:
 def ended(path: Path) -> bool:
     """Whether the last complete line of a log is an `ended` event; False where there is no log."""
     try:
-        with path.open("rb") as file:
+        with regular(path, "the log of a run") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - END))
             whole = file.read().split(b"\n")[:-1]
     except OSError:  # not there yet, or reported when it is read

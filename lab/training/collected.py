@@ -17,6 +17,7 @@ from agents.learning.views import View
 from lab.store import atomic_write
 from lab.training.replay import base_of
 from scenarios.fields import Strict
+from scenarios.input_files import LARGEST, content
 from scenarios.jobs.training import Recipe, Reward
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
@@ -66,12 +67,7 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
     Raises ValueError, with file and line, where the file is damaged, or where its models, its seat or the reward of its
     lines are not those of the recipe.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror or error}); expected the dialogues of a training"
-        ) from None
+    lines = content(path, LARGEST, "the dialogues of a training").splitlines()
     head = _checked(path, 1, lines[0] if lines else b"", _Head)
     rows = [_checked(path, number, line, _Row) for number, line in enumerate(lines[1:], start=2)]
     views_by_seat = {name: [row.view for row in rows if row.seat == name] for name in head.views}

@@ -9,16 +9,13 @@ line; a file without any readable record raises ValueError.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import stat
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.store.event_log import read_events
+from lab.store.foreign_parquet import PARQUET, parquet_rows
 from lab.store.frames import turns_frame
 from lab.store.resume import stored
 from lab.store.run_store import read_manifest
@@ -27,19 +24,18 @@ from lab.transcripts.chat_forms import EXPECTED as KNOWN
 from lab.transcripts.record_forms import conversations_in, parse_json, transcript_of
 from lab.transcripts.transcript import Source, Transcript, lines_of
 from scenarios import personas as people
-from scenarios.messages import composed, first_line
+from scenarios.input_files import LARGEST, UTF_16, content
+from scenarios.messages import composed
 from scenarios.records import Line
 from scenarios.scenario import Scenario, load_scenario
-from scenarios.suggestions import nearest, nearest_path
+from scenarios.suggestions import nearest
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
+ZIP = b"PK\x03\x04"
 EXPECTED = f"{KNOWN}, or a run's folder"
-LARGEST_FILE = 512 * 2**20  # bytes of a file, decompressed where it is gzipped
 MOST_ROWS = 100_000  # of a parquet file
 COLUMNS = frozenset(  # of a parquet file, that are read
     {"messages", "conversations", "conversation", "conversation_a", "conversation_b", "prompt", "completion", "chosen"}
@@ -141,25 +137,11 @@ def read_text(path: Path, expected: str = EXPECTED, data: bytes | None = None) -
 
 
 def _bytes(path: Path, expected: str = EXPECTED) -> bytes:
-    """The content of a regular file, decompressed where it is gzipped; at most LARGEST_FILE bytes."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError(f"{path} is no regular file; expected {expected}")
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-        if data.startswith(GZIP):
-            with gzip.open(io.BytesIO(data)) as unpacked:
-                data = unpacked.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise ValueError(f"{path} is larger than {LARGEST_FILE >> 20} MiB; expected a smaller file, or parts of it")
-        if data.startswith(ZIP):
-            raise ValueError(f"{path} is a zip file; expected JSON, as inspect log convert --to json makes it")
-        return data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is a damaged gzip file ({error}); expected a whole one") from None
-    except OSError as error:
-        hint = nearest_path(path) or f"; expected {expected}"
-        raise ValueError(f"{path} cannot be read ({error.strerror or error}){hint}") from None
+    """The content of a regular file, decompressed where it is gzipped; at most LARGEST bytes."""
+    data = content(path, LARGEST, expected, "a smaller file, or parts of it")
+    if data.startswith(ZIP):
+        raise ValueError(f"{path} is a zip file; expected JSON, as inspect log convert --to json makes it")
+    return data
 
 
 def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
@@ -194,18 +176,15 @@ def _is_message(item: object) -> bool:
 
 def _parquet(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     """(where, record) of the rows of a parquet file, with those of its columns that forms have."""
-    import polars as pl
 
-    try:
-        columns = [name for name in pl.read_parquet_schema(io.BytesIO(data)) if name in COLUMNS]
-        if not columns:
+    def read(columns: Sequence[str]) -> list[str]:
+        if not (kept := [name for name in columns if name in COLUMNS]):
             raise ValueError(f"{path} has no column of a conversation; expected {KNOWN}")
-        frame = pl.read_parquet(io.BytesIO(data), columns=columns, n_rows=MOST_ROWS + 1)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path} is a damaged parquet file ({first_line(error)}); expected a whole one") from None
-    if len(frame) > MOST_ROWS:
-        raise ValueError(f"{path} has more than {MOST_ROWS:,} rows; expected a part of it")
-    for number, row in enumerate(frame.iter_rows(named=True), start=1):
+        return kept
+
+    for number, row in enumerate(parquet_rows(path, data, read, MOST_ROWS + 1), start=1):
+        if number > MOST_ROWS:
+            raise ValueError(f"{path} has more than {MOST_ROWS:,} rows; expected a part of it")
         yield f"row {number}", composed({key: value for key, value in row.items() if value is not None})
 
 

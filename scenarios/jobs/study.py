@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, create_model
 from scenarios.fields import Endpoint, Strict, Text, absolute, model_anywhere
 from scenarios.overrides import override
 from scenarios.suggestions import nearest, nearest_path
-from scenarios.yaml_files import Document, dump, kind_of, read_kind, read_yaml, validate
+from scenarios.yaml_files import Document, dump, kind_of, read_kind, read_yaml, validate, yaml_text
 
 Size = Literal["smoke", "default", "full"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -72,7 +72,7 @@ class Study(Strict):
         """SHA-256, in hex, of everything that decides what is asked: the numbers of the chosen size and the stimuli
         file.
         """
-        stimuli = hashlib.sha256(Path(self.stimuli).read_bytes()).hexdigest()
+        stimuli = hashlib.sha256(yaml_text(self.stimuli).encode()).hexdigest()
         content = self.model_dump(mode="json") | {"sizes": self.numbers(), "stimuli": stimuli}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios import plugins
 from scenarios.fields import Strict
+from scenarios.input_files import LARGEST, content
 from scenarios.overrides import Plain, as_items, override
 from scenarios.persona_schema import SAMPLE
 from scenarios.personas import load_personas, named_personas
@@ -249,7 +250,9 @@ def _content(path: Path) -> str:
     learns.
     """
     files = [path] if path.is_file() else [path / name for name in CONTENT if (path / name).is_file()]
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    return hashlib.sha256(
+        b"".join(hashlib.sha256(content(file, LARGEST, "a file to learn from")).digest() for file in files)
+    ).hexdigest()
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

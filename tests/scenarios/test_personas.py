@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -323,6 +324,21 @@ def test_named_file_goes_before_its_neighbours(people, tmp_path):
     path = people()
     (tmp_path / "a_first.yaml").write_text(PEOPLE.replace("home: Rome", "home: Bonn"))
     assert find_persona("ann", [path]).fact("home").value == "Rome"
+
+
+def test_what_lies_beside_a_persona_file_is_opened_for_a_persona_that_it_lacks_alone(people, tmp_path, monkeypatch):
+    named = people()
+    os.mkfifo(tmp_path / "a_pipe.yaml")
+    (tmp_path / "broken.yaml").write_text("personas: [")
+    (tmp_path / "wrong.yaml").write_text("personas: [{name: 3}]")
+    (tmp_path / "zoe.yaml").write_text("personas: [{name: Zoe, card: You dive.}]")
+    with monkeypatch.context() as patched:
+        patched.setattr("scenarios.personas._holds_personas", None)  # which would fail
+        assert find_persona("ann", [named]).id == "ann"
+    assert find_persona("zoe", [named]).card == "You dive."
+    with pytest.raises(ScenarioError) as refused:
+        find_persona("zoey", [named])
+    assert "a_pipe.yaml: is a named pipe" in str(refused.value) and "did you mean 'zoe'?" in str(refused.value)
 
 
 def test_scenario_beside_the_personas_is_not_taken_for_a_persona_file(people, tmp_path):

@@ -252,7 +252,7 @@ def test_a_line_or_a_card_that_is_too_long_is_left_out(written, monkeypatch):
 
 def test_a_file_that_has_to_be_read_whole_is_bounded(written, monkeypatch):
     monkeypatch.setattr(rows, "LARGEST_FILE", 10)
-    with pytest.raises(ValueError, match="is larger than 0 MiB; expected a smaller file, or JSON lines or CSV"):
+    with pytest.raises(ValueError, match="is larger than 10 bytes; expected a smaller file, or JSON lines or CSV"):
         read_people(written(json.dumps([["i ski"]])))
 
 
@@ -275,7 +275,7 @@ def test_no_more_is_read_than_the_limit_asks_for(written, monkeypatch):
         ("[" * 100_000, {}, "is JSON nested too deep"),
         ("a,b\n1,2\n", {}, "line 1: no column is named like the text of a persona; its columns are a, b"),
         ("a,b\n1,2\n", {"column": "c"}, "line 1: --column is 'c'; its columns are a, b"),
-        ("PAR1 and no more", {}, "is no parquet file"),
+        ("PAR1 and no more", {}, "is a damaged parquet file"),
         (b"\x1f\x8b broken", {}, "is a damaged gzip file"),
         ("x", {"form": "word"}, "the form is 'word'"),
         ("x", {"limit": 0}, "the limit is 0; expected 1 or more"),
@@ -289,7 +289,7 @@ def test_a_file_without_any_persona_is_refused_in_one_sentence(written, content,
 
 def test_a_missing_file_is_refused_with_the_nearest_name(written):
     path = written('{"persona": "x"}', "people.jsonl")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="does not exist; did you mean"):
         read_people(path.with_name("peple.jsonl"))
 
 

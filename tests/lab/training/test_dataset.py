@@ -266,7 +266,7 @@ def test_data_without_a_line_of_the_trained_seat_is_refused(tmp_path, recipe, ti
 
 
 def test_files_and_folders_that_hold_no_dialogues_are_refused(tmp_path, recipe, tiny_engine):
-    assert f"{tmp_path / 'none.jsonl'} cannot be read" in refused(recipe(over(tmp_path / "none.jsonl")), tiny_engine)
+    assert f"{tmp_path / 'none.jsonl'} does not exist" in refused(recipe(over(tmp_path / "none.jsonl")), tiny_engine)
     assert "line 1: is no conversation" in refused(recipe(over(written(tmp_path / "odd.jsonl", {"a": 1}))), tiny_engine)
     (tmp_path / "trained" / "checkpoints").mkdir(parents=True)
     assert "is a training that kept no dialogues" in refused(recipe(over(tmp_path / "trained")), tiny_engine)

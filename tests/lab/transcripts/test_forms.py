@@ -298,10 +298,10 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, record, message):
 def test_files_that_are_too_large_or_no_files_are_refused(tmp_path, monkeypatch):
     from lab.transcripts import reading
 
-    monkeypatch.setattr(reading, "LARGEST_FILE", 10)
+    monkeypatch.setattr(reading, "LARGEST", 10)
     with pytest.raises(ValueError, match="is larger than"):
         read(tmp_path, {"messages": [ASKS]})
-    with pytest.raises(ValueError, match="is no regular file"):
+    with pytest.raises(ValueError, match="is a device; expected"):
         read_transcripts("/dev/null")
     (tmp_path / "log.eval").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="inspect log convert --to json"):

@@ -291,7 +291,7 @@ def test_label_file_is_refused_with_its_line(talks, tmp_path, capsys, text, mess
         (["--against", "labels", "--plot", "p.jpg"], ".png"),
         (["--json", "/none/x.json"], "expected a file in a folder that is there"),
         (["--json", "/"], "expected a file"),
-        (["--labels", "/none.csv"], "/none.csv cannot be read (No such file or directory); expected CSV or JSON lines"),
+        (["--labels", "/none.csv"], "/none.csv does not exist; expected CSV or JSON lines"),
         (["measure.llm.modl=x"], "did you mean 'model'"),
     ],
 )

@@ -226,7 +226,7 @@ def test_personas_that_are_not_valid_are_named(tmp_path, given, message):
 
 
 def test_file_that_is_not_there_and_folder_that_is_no_run_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot be read .No such file"):
+    with pytest.raises(ValueError, match="does not exist; expected"):
         read_transcripts(tmp_path / "none.jsonl")
     with pytest.raises(ValueError, match="is no run"):
         read_transcripts(tmp_path)
