@@ -244,7 +244,7 @@ class Play:
         if ready:
             dialogue.ready.add(turn)
         if not kept:
-            yield {"event": "line", **asdict(line)}
+            yield {"event": "line", **vars(line)}
 
     # -- judging
 
@@ -375,5 +375,5 @@ def _judged(conversation: int, turn: int, by: str, rows: Sequence[Judgement]) ->
         "conversation": conversation,
         "turn": turn,
         "by": by,
-        "rows": [asdict(row) for row in rows],
+        "rows": [dict(vars(row)) for row in rows],
     }

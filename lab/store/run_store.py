@@ -45,6 +45,7 @@ FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activat
 STATUSES = ("finished", "failed", "interrupted")
 PACKAGES = ("torch", "transformers", "ray", "polars")
 SYNC_EVERY_S = 1.0  # events reach the disk itself (fsync) this often; the kernel has them at once
+AT_ONCE = 4000  # events of finished conversations that become frames together
 FLUSH_SHARE = 0.05  # frames are rewritten as they grow, but never for more than this share of the time
 
 
@@ -163,10 +164,8 @@ def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
     ValueError.
     """
     path = Path(run_dir)
-    manifest, stored = (
-        read_manifest(path),
-        {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")},
-    )
+    manifest = read_manifest(path)
+    stored = {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")}
     metrics = pl.read_parquet(stored["metrics"]) if stored["metrics"].is_file() else pl.DataFrame(schema=METRICS)
     if manifest.get("status") == "finished" and stored["turns"].is_file() and stored["judgements"].is_file():
         with contextlib.suppress(pl.exceptions.PolarsError):  # if damaged, it is rebuilt from the events
@@ -190,12 +189,10 @@ class RunStore:
         self._spoken = not (path / SWEEP).is_file()  # a sweep's lines are in its trials' folders
         self.earlier = list(earlier)
         self._lock, self._events = lock, -1
-        self._open: dict[
-            int, dict[tuple, dict]
-        ] = {}  # of each conversation, the last `line` and `judged` event of each turn
-        self._settled: list[
-            dict[str, pl.DataFrame]
-        ] = []  # frames of the finished conversations, far smaller than events
+        # of each conversation, the last `line` and `judged` event of each turn
+        self._open: dict[int, dict[tuple, dict]] = {}
+        self._finished: list[dict] = []  # such events of finished conversations, AT_ONCE at most
+        self._settled: list[dict[str, pl.DataFrame]] = []  # the frames of earlier ones, far smaller than events
         self._totals, self._begun = Totals(), False
         self._synced = self._flushed = time.monotonic()
         self._flush_took = 0.0
@@ -234,7 +231,8 @@ class RunStore:
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """The frames `turns` and `judgements` of all events of the run, and `activations` where there are any."""
-        under_way = frames_of(self.run_id, [event for by_turn in self._open.values() for event in by_turn.values()])
+        events = [event for by_turn in self._open.values() for event in by_turn.values()]
+        under_way = frames_of(self.run_id, [*self._finished, *events])
         if self._settled:
             self._settled = [{name: pl.concat([settled[name] for settled in self._settled]) for name in under_way}]
         frames = {
@@ -313,11 +311,8 @@ class RunStore:
     @property
     def _lines(self) -> int | None:
         """The number of finished lines; None for a sweep, a study or a training."""
-        return (
-            self._totals.lines
-            if self._totals.lines or self._totals.header.get("conversations") or not self._begun
-            else None
-        )
+        spoken = self._totals.lines or self._totals.header.get("conversations") or not self._begun
+        return self._totals.lines if spoken else None
 
     def _fold(self, event: dict) -> None:
         if event["event"] in ("line", "judged"):
@@ -328,8 +323,11 @@ class RunStore:
     def _settle(self, conversation: int) -> None:
         """Keeps a finished conversation as frames in place of its events."""
         if self._totals.is_whole(conversation):
-            self._settled.append(frames_of(self.run_id, self._open.pop(conversation).values()))
+            self._finished += self._open.pop(conversation).values()
             self._totals.settle(conversation)
+        if len(self._finished) > AT_ONCE:
+            self._settled.append(frames_of(self.run_id, self._finished))
+            self._finished = []
 
 
 def git_revision() -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TextIO
 
 from rich.console import Console
@@ -136,10 +135,10 @@ def _store(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Ju
     """Stores the conversations and their judgements as events."""
     by_turn: dict[tuple[int, int], list[dict]] = {}
     for row in rows:
-        by_turn.setdefault((row.conversation, row.turn), []).append(asdict(row))
+        by_turn.setdefault((row.conversation, row.turn), []).append(dict(vars(row)))
     for transcript in transcripts:
         for line in transcript.lines:
-            store.append({"event": "line", **asdict(line)})
+            store.append({"event": "line", **vars(line)})
             store.append(
                 {
                     "event": "judged",
