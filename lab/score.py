@@ -84,8 +84,7 @@ def _score(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lab.dialogue import judges
-    from lab.live.run_monitor import conclude, run_summary
-    from lab.reports.validity_text import validity_sentences
+    from lab.live.run_monitor import closing_notes, conclude, run_summary
     from lab.transcripts.reading import read_transcripts
 
     paths, overrides = scoring.paths_and_overrides(args.transcripts)
@@ -107,7 +106,7 @@ def _score(args: argparse.Namespace) -> int:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     with scoring.open_scores(task, args.runs, args.out) as store:
         frames = scoring.judge_into(task, store, device=args.device, dtype=args.dtype)
-    conclude(console, run_summary(frames, store.manifest), store.path, validity_sentences(store.manifest))
+    conclude(console, run_summary(frames, store.manifest), store.path, closing_notes(store.manifest))
     plot = Path(args.plot or store.path / "plots" / "reliability.png") if args.against else None
     figures = scoring.compare_with_labels(task, frames, console, plot)
     if args.json:

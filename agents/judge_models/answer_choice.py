@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from agents.engine.protocol import Engine, Sampling
 from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, content_of, in_time
+from agents.servers.parameters import NeededParameter, chat
 from scenarios.messages import reason
 from scenarios.spoken import opens_thought, without_thoughts
 
@@ -30,6 +31,7 @@ LOGPROBS, CONSTRAINED, WORDS, THINKING = range(4)  # how a server is asked, best
 _CONTROL = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>")
 _LETTER = re.compile(r"[^\W_]")
 CUT_OFF = "cut off within a thought"
+OUT_OF_ROOM = "output limit was reached"  # OpenAI's words where a thought took all tokens
 ROOM_TO_THINK = 2048  # tokens of an answer of a model that thinks first
 
 
@@ -131,7 +133,8 @@ class EndpointChooser:
     def __init__(
         self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, pause_s: float = PAUSE_S
     ) -> None:
-        self.model, self.client, self.way = model, client(endpoint, timeout_s, retries), LOGPROBS
+        self.endpoint, self.model, self.client = endpoint, model, client(endpoint, timeout_s, retries)
+        self.way = LOGPROBS
         self.timeout_s, self.pause_s = timeout_s, pause_s
         self._lock, self._failures, self._again, self._why = threading.Lock(), 0, 0.0, ""
 
@@ -155,9 +158,10 @@ class EndpointChooser:
                 choice = self._answer(server, prompt, options, way).choices[0]
                 shares = _read(choice, options, way)
                 thought = has_thought(choice.message)
-            except (BadRequestError, UnprocessableEntityError) as error:
+            except (BadRequestError, UnprocessableEntityError, NeededParameter) as error:
                 refused = reason(error)
-                way += 1 if way < WORDS else 2
+                out_of_room = way == WORDS and OUT_OF_ROOM in refused
+                way += 1 if way < WORDS or out_of_room else 2
                 continue
             except (APIError, *NO_ANSWER) as error:
                 return self._failed(reason(error))
@@ -178,23 +182,18 @@ class EndpointChooser:
 
     def _answer(self, server, prompt: Prompt, options: Sequence[str], way: int):
         system, user = (_CONTROL.sub(" ", text) for text in prompt)
-        extra = (
-            {"structured_outputs": {"choice": list(options)}, "guided_choice": list(options)}
-            if way == CONSTRAINED
-            else None
-        )
-        more = (
-            {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1}
-            if way == LOGPROBS
-            else {"max_tokens": ROOM_TO_THINK if way == THINKING else MOST_TOKENS}
-        )
-        return server.chat.completions.create(
-            model=self.model,
-            messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
-            temperature=0,
-            seed=0,
-            extra_body=extra,
-            **more,
+        by_way = {
+            LOGPROBS: {"logprobs": True, "top_logprobs": TOP},
+            CONSTRAINED: {"structured_outputs": {"choice": list(options)}, "guided_choice": list(options)},
+        }.get(way, {})
+        room = {LOGPROBS: 1, THINKING: ROOM_TO_THINK}.get(way, MOST_TOKENS)
+        return chat(
+            server,
+            self.endpoint,
+            self.model,
+            [{"role": "system", "content": system}, {"role": "user", "content": user}],
+            {"temperature": 0, "seed": 0, "max_tokens": room, **by_way},
+            by_way,
         )
 
 

@@ -13,6 +13,7 @@ from agents.engine.protocol import Sampling
 from agents.engine.sentences import first_sentences
 from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
 from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, content_of, in_time
+from agents.servers.parameters import chat
 from scenarios.messages import composed, reason
 from scenarios.records import derive_seed
 from scenarios.spoken import spoken_words
@@ -35,7 +36,8 @@ class EndpointSeat:
         unasked: str = "chat completions give no log-probabilities of given words",
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self.model, self.sampling, self.unasked, self.timeout_s = model, sampling, unasked, timeout_s
+        self.endpoint, self.model, self.sampling = endpoint, model, sampling
+        self.unasked, self.timeout_s = unasked, timeout_s
         self.client = client(endpoint, timeout_s)
         self._messages: dict[int, list[dict[str, str]]] = {}
 
@@ -97,14 +99,7 @@ class EndpointSeat:
 
         (messages, cue), sampling = asked, self.sampling
         try:
-            answer = self.client.chat.completions.create(
-                model=self.model,
-                messages=messages,  # pyright: ignore[reportArgumentType]  # plain dicts are as good
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=cue.seed % 2**31,
-            )
+            answer = chat(self.client, self.endpoint, self.model, messages, _parameters(sampling, cue.seed))
             choice = answer.choices[0]
             said, thought = content_of(choice.message)
         except (APIError, *NO_ANSWER) as error:
@@ -126,6 +121,17 @@ class EndpointSeat:
 
     def _add(self, conversation: int, role: str, text: str) -> None:
         self._messages[conversation] = _with(self._messages[conversation], role, text)
+
+
+def _parameters(sampling: Sampling, seed: int) -> dict[str, int | float]:
+    """The parameters of a request, without those that change nothing."""
+    return {
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+        "seed": seed % 2**31,
+        **({"top_p": sampling.top_p} if sampling.top_p < 1 else {}),
+        **({"top_k": sampling.top_k} if sampling.top_k else {}),
+    }
 
 
 def _no_words(finish_reason: str | None, thought: bool, max_tokens: int) -> str:

@@ -187,6 +187,11 @@ def conclude(console: Console, table: RenderableType, path: object, notes: Itera
     console.print(Text(clean(str(path)), style="bold"), soft_wrap=True)
 
 
+def closing_notes(manifest: Mapping) -> list[str]:
+    """The sentences under the table of results: on the validity of the judges, and the notices."""
+    return [*validity_sentences(manifest), *manifest.get("notices", [])]
+
+
 def run_summary(frames: Mapping[str, pl.DataFrame], manifest: Mapping | None = None) -> Table:
     """The table at the end of a run, from its frames (metrics, judgements): metric × seat, `value [low, high] n=…`.
 
@@ -254,6 +259,10 @@ def _recovered(state: State, event: dict) -> str:
     return f"recovered: {state.note}"
 
 
+def _notice(state: State, event: dict) -> str:
+    return f"notice: {event['detail']}"
+
+
 def _ended(state: State, event: dict) -> str:
     reason = f": {state.reason}" if state.reason else ""
     return (
@@ -268,5 +277,6 @@ TELL = {
     "line": _line,
     "conversation": _conversation,
     "recovered": _recovered,
+    "notice": _notice,
     "ended": _ended,
 }

@@ -227,6 +227,8 @@ def _figures(state: State, width: int) -> Text:
     )
     if state.recovered:
         figures.append(f" · recovered {state.recovered}×: {clean(state.note)}", style="yellow")
+    if state.notice:
+        figures.append(f" · {clean(state.notice)}", style="yellow")
     return figures
 
 

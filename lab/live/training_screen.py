@@ -50,7 +50,7 @@ def training_event_text(recipe: Recipe, event: Mapping) -> str:
         )
     if event["event"] == "collected":
         return f"{collected_text(event)}  {event['seconds_play']:.0f} s"
-    if event["event"] in ("phase", "recovered", "stopped", "ended"):
+    if event["event"] in ("phase", "recovered", "notice", "stopped", "ended"):
         return " ".join(str(event[key]) for key in ("phase", "status", "detail", "reason") if event.get(key))
     return ""
 

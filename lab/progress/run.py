@@ -77,6 +77,7 @@ class State:
     dialogues_over: int = 0
     lines_over: int = 0  # lines of those
     recovered: int = 0
+    notice: str = ""  # the last one
     note: str = ""
     status: str = "running"
     reason: str | None = None
@@ -271,6 +272,10 @@ def _recovered(state: State, event: dict) -> None:
     state.note = event.get("detail") or "an engine was started again"
 
 
+def _notice(state: State, event: dict) -> None:
+    state.notice = event["detail"]
+
+
 def _ended(state: State, event: dict) -> None:
     state.status, state.reason = event["status"], event.get("reason")
 
@@ -288,5 +293,6 @@ HANDLERS = {
     "usage": _usage,
     "conversation": _conversation,
     "recovered": _recovered,
+    "notice": _notice,
     "ended": _ended,
 }

@@ -120,6 +120,7 @@ def manifest_rows(manifest: Mapping) -> list[list]:
         ["git revision", manifest.get("git_revision") or MISSING],
         ["started", manifest.get("started")],
         ["finished", manifest.get("finished") or MISSING],
+        *(["notice", notice] for notice in manifest.get("notices", [])),
     ]
 
 

@@ -73,8 +73,7 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
     from rich.console import Console
 
     from lab.live.chat_screen import Chat
-    from lab.live.run_monitor import conclude, run_summary
-    from lab.reports.validity_text import validity_sentences
+    from lab.live.run_monitor import closing_notes, conclude, run_summary
     from lab.runs.runner import perform_run
     from lab.store.run_store import read_frames
     from scenarios import personas as people
@@ -87,10 +86,6 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
             )
         if status != "finished":
             return unfinished("lab.chat", "line", status, reason, console, errors, store.path)
-        conclude(
-            console,
-            run_summary(read_frames(store.path), store.manifest),
-            store.path,
-            validity_sentences(store.manifest),
-        )
+        summary = run_summary(read_frames(store.path), store.manifest)
+        conclude(console, summary, store.path, closing_notes(store.manifest))
     return 0

@@ -32,8 +32,7 @@ def play_run(
     """
     from rich.console import Console
 
-    from lab.live.run_monitor import conclude, run_summary
-    from lab.reports.validity_text import validity_sentences
+    from lab.live.run_monitor import closing_notes, conclude, run_summary
     from lab.store.atomic_write import dumps
     from lab.store.run_store import read_frames
 
@@ -49,7 +48,7 @@ def play_run(
             result = {"run": str(store.path), "metrics": metrics, "validation": store.manifest.get("validation")}
             print(dumps(result).decode(), file=screen)
         elif display != "none":
-            conclude(console, run_summary(frames, store.manifest), store.path, validity_sentences(store.manifest))
+            conclude(console, run_summary(frames, store.manifest), store.path, closing_notes(store.manifest))
     return 0
 
 
@@ -167,6 +166,7 @@ def perform_run(
     """
     from lab.dialogue import wiring
     from lab.dialogue.cluster import hosting
+    from lab.dialogue.notices import run_notices
     from lab.dialogue.validation import validation_events
     from lab.progress.run import apply, failures
     from lab.reports.validity_text import validities_of
@@ -195,11 +195,14 @@ def perform_run(
             dtype=dtype,
             resumed=bool(store.earlier),
         )
-        for event in validation_events(scenario.measure, setup.judges, setup.cast, scenario.seed, store.earlier):
+        notices = run_notices(scenario)
+        for event in notices.after(
+            validation_events(scenario.measure, setup.judges, setup.cast, scenario.seed, store.earlier)
+        ):
             _show(store, monitor, event)
         store.update_manifest()
         emit("phase", phase="playing", detail=scenario.name)
-        for event in setup.play.events():
+        for event in notices.after(setup.play.events()):
             _show(store, monitor, event)
             store.maybe_flush()
         emit("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))

@@ -39,6 +39,12 @@ class Recovered(Event):
     detail: NotRequired[str]  # which engine, and how it died
 
 
+class Notice(Event):
+    """What a server made the lab change, each sentence once per execution. Written from `lab.dialogue.notices`."""
+
+    detail: str
+
+
 class Ended(Event):
     """The last event of an execution; one that was killed has none. Written by `lab.store.session`, `lab.sweeps.trial`
     and `lab.transcripts.scoring`; read by `lab.store.tail` too.
@@ -127,9 +133,7 @@ class LineEvent(Event):
 
 
 class JudgementRow(TypedDict):
-    """A judgement of one line against one thing (`scenarios.records.Judgement`): `unscored` or `verdict` is None, not
-    both.
-    """
+    """A judgement (`scenarios.records.Judgement`) of one line: `unscored` or `verdict` is None, not both."""
 
     conversation: int
     turn: int
@@ -166,9 +170,7 @@ class Walk(Event):
 
 
 class Conversation(Event):
-    """A conversation is over. Written by `lab.dialogue.loop` and `lab.transcripts.judging`; read by `lab.store.resume`,
-    `lab.progress.story` and `lab.reports.fork_comparison`.
-    """
+    """A conversation is over. Written by `lab.dialogue.loop` and `lab.transcripts.judging`; read by many."""
 
     conversation: int
     status: Literal["finished", "failed"]
@@ -334,8 +336,7 @@ class TrialEvent(Event):
     status: Literal["running", "finished", "stopped", "failed", "again"]  # stopped: by the scheduler
     node: NotRequired[str]  # where it runs; of `running` only
     reason: NotRequired[str]  # of stopped, failed and again
-    # lines and failed conversations, or steps; this and the rest of `finished` only
-    counts: NotRequired[dict[str, int]]
+    counts: NotRequired[dict[str, int]]  # lines and failed conversations, or steps; from here on of `finished` only
     metrics: NotRequired[list[dict[str, str | float | None]]]  # its rows of metrics.parquet at the level of the run
     seconds: NotRequired[float | None]  # None if no process was there to measure it
     stopped: NotRequired[str | None]  # which tripwire ended the training
@@ -358,9 +359,7 @@ class Reported(Progress):
 
 
 class Nodes(Event):
-    """The state of the cluster; stored where the number of nodes changed, else only shown. Written by
-    `lab.sweeps.sweep_events`.
-    """
+    """The state of the cluster; stored where `nodes` changed, else only shown. Written by `lab.sweeps.sweep_events`."""
 
     nodes: int  # alive
     cores: float
@@ -368,10 +367,10 @@ class Nodes(Event):
 
 
 # -- the kinds by name, and what is enforced
-
 KINDS = {
     "phase": Phase,
     "recovered": Recovered,
+    "notice": Notice,
     "ended": Ended,
     "usage": UsageEvent,
     "validated": Validated,

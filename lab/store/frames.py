@@ -157,6 +157,7 @@ class Totals:
     seconds: dict[str, float] = field(default_factory=dict)
     header: dict = field(default_factory=dict)  # of the last `started`
     recovered: int = 0
+    notices: dict[str, None] = field(default_factory=dict)  # the sentences of `notice`, each once
     validation: dict = field(default_factory=dict)  # rows and omitted of `validated`
     _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
     # and by (turn, by) rows, rows unscored
@@ -189,6 +190,8 @@ class Totals:
             self.validation = {"validation": {name: event[name] for name in ("rows", "omitted")}}
         elif kind == "recovered":
             self.recovered += 1
+        elif kind == "notice":
+            self.notices[event["detail"]] = None
 
     def is_whole(self, conversation: int) -> bool:
         """Whether the conversation finished with all its lines, so that no event of it will follow."""
@@ -208,8 +211,8 @@ class Totals:
         return {name: self._used_before.get(name, 0) + self._used.get(name, 0) for name in COUNTERS}
 
     def as_fields(self) -> dict:
-        """The fields of the manifest that follow from events: counts, tokens, seconds by phase, models, and the
-        validation of the judges.
+        """The fields of the manifest that follow from events: counts, tokens, seconds by phase, models, the validation
+        of the judges, and notices.
         """
         statuses = list(self.conversations.values())
         judged = [self._settled, *(numbers for by_turn in self._judged.values() for numbers in by_turn.values())]
@@ -224,7 +227,8 @@ class Totals:
         }
         models = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
-        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **models, **self.validation}
+        notices = {"notices": list(self.notices)} if self.notices else {}
+        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **models, **self.validation, **notices}
 
     def _use(self, used: dict[str, int]) -> None:
         if any(used[name] < self._used.get(name, 0) for name in COUNTERS):

@@ -22,6 +22,7 @@ import polars as pl
 
 from agents.engine.protocol import Engine
 from lab.dialogue.judges import judges
+from lab.dialogue.notices import run_notices
 from lab.dialogue.seats import engine_name
 from lab.dialogue.wiring import Setup, set_up_on
 from lab.store.run_store import create
@@ -226,7 +227,7 @@ def evaluate(
             }
         )
         store.append({"event": "phase", "phase": "playing", "detail": condition.label})
-        for event in setup.play.events():
+        for event in run_notices(scenario).after(setup.play.events()):
             store.append(event)
         frames = store.frames()
         turns, judgements = frames["turns"], frames["judgements"]

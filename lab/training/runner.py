@@ -166,6 +166,7 @@ def perform_training(
 
     from lab.dialogue import capacity, judges, seats, wiring
     from lab.dialogue.cluster import hosting
+    from lab.dialogue.notices import run_notices
     from lab.progress.training import TrainingProgress
     from lab.reports.write import write_report
     from lab.store.event_log import now
@@ -216,7 +217,7 @@ def perform_training(
         progress = TrainingProgress(list(earlier))
         emit("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
-            for event in training.steps(first, earlier):
+            for event in run_notices(scenario).after(training.steps(first, earlier)):
                 kept = store.append(event)
                 progress.fold(kept)
                 if event["event"] == "step":

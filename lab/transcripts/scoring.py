@@ -219,6 +219,7 @@ def judge_into(
     `apart` keeps the output of libraries out of the progress (see `lab.store.session.aside`); `progress` is auto, rich,
     plain or none. Raises ValueError where a judge fails; what was judged until then is kept.
     """
+    from lab.dialogue.notices import judge_notices
     from lab.store.run_store import read_frames
     from lab.transcripts.judging import judge_transcripts
 
@@ -226,6 +227,8 @@ def judge_into(
     try:
         with apart(store.path / LOG) as (_, errors):
             wires = judge_transcripts(store, task.transcripts, task.measure, device, dtype, errors, progress)
+        for notice in judge_notices(task.measure).new():
+            store.append(notice)
         store.write_frames(metrics=_measured(task, store, wires))
         status = "finished"
     except KeyboardInterrupt:
