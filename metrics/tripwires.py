@@ -18,11 +18,13 @@ over the run, for each seat. No judge is involved.
   ..." (`scenarios.turn_marks`), whether the mark stands in the text or what stood behind it was cut away (`cut`).
 - `evasion`: share, 0 to 1, of lines that hold only function words, agreement, courtesy, and words of the line before.
 - `length`: words per line. In a script without blanks between words, every letter counts as a word, here and above.
+  Bounds were set for English.
 - `relevance` (needs `embed`): cosine of a line with the partner's line that it answers, -1 to 1.
 - `perplexity_nats` (needs `logprobs`): mean negative log-likelihood per token, in nats, under a reference model that
   reads the speaker's card: the natural logarithm of the perplexity.
 
-Blank lines count in `evasion` (as evading) and in `length` (as 0), and in no other tripwire.
+Blank lines count in `evasion` (as evading) and in `length` (as 0), and in no other tripwire. `wrong_person`,
+`helper_voice`, `evasion` and `relevance` read English: lines and cards in another script are left out of them.
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ import polars as pl
 
 from metrics import stacked
 from metrics.judges.likelihood import LogProbs
-from metrics.judges.text.scripts import words_of
 from metrics.judges.text.word_lists import EMPTY_WORDS, HELPER, of_oneself
 from metrics.reductions import by_level
 from metrics.units import with_units
 from scenarios.records import PARTNER, SEATS
+from scenarios.scripts import not_english, words_of
 from scenarios.turn_marks import spoken_for_another
 
 WINDOW = 20  # words: in a short dialogue a seat says some 40
@@ -238,7 +240,9 @@ class _Speaker:
         the other were cut off its end.
         """
         said = folded_words(text)
-        yield "evasion", float(evades(said, folded_words(heard)))
+        english = _is_english(text)
+        if english:
+            yield "evasion", float(evades(said, folded_words(heard)))
         yield "length", float(len(said))
         if not said:
             return
@@ -246,10 +250,12 @@ class _Speaker:
         if runs:
             yield "repetition", sum(run in self._said for run in runs) / len(runs)
             self._said.update(runs)
-        yield "helper_voice", float(HELPER.search(text) is not None)
+        if english:
+            yield "helper_voice", float(HELPER.search(text) is not None)
         yield "speaks_for_other", float(cut or bool(spoken_for_another(text, *self._who)))
         if self._card:
             yield "parroting", self._card.copied(said)
+        if self._card and english and self._card.english:
             yield "wrong_person", float(self._card.of_someone_else(text, said))
         self._window += said
         while len(self._window) >= WINDOW:
@@ -265,6 +271,7 @@ class _Card:
         sentences = [" ".join(folded_words(sentence)) for sentence in _sentences(text)]
         self._told = {sentence for sentence in sentences if re.match(r"your?\b", sentence)}
         self._name = of_oneself(name) if name else None
+        self.english = _is_english(text)
 
     def copied(self, said: Sequence[str]) -> float:
         runs = _runs(_one_person(said), COPIED)
@@ -280,6 +287,11 @@ class _Card:
         return any(sentence in spoken for sentence in self._told) and any(
             " ".join(folded_words(sentence)) in self._told for sentence in _sentences(text)
         )
+
+
+def _is_english(text: str) -> bool:
+    """Whether a text is in the script of English, or without letters."""
+    return not_english("the text", text) is None
 
 
 def _name(card: str | None) -> str:
@@ -320,7 +332,7 @@ def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]
     rows = [
         (row, text, heard)
         for row, (_, _, _, text, _, heard) in enumerate(lines.iter_rows())
-        if heard and folded_words(heard) and folded_words(text)
+        if heard and folded_words(heard) and folded_words(text) and _is_english(heard) and _is_english(text)
     ]
     texts = list(dict.fromkeys(text for _, *both in rows for text in both))
     place = {text: number for number, text in enumerate(texts)}

@@ -16,6 +16,7 @@ import networkx as nx
 
 from scenarios.persona_schema import UNKNOWN
 from scenarios.records import ASSISTANT, USER, Fact, Persona, derive_seed
+from scenarios.scripts import contains_words
 from scenarios.suggestions import nearest
 from scenarios.yaml_files import ScenarioError, shown
 
@@ -107,8 +108,7 @@ def next_node(
 
 def contains(text: str, phrase: str) -> bool:
     """Whether the text contains the phrase as whole words, ignoring case, spacing and the kind of apostrophe."""
-    words = r"\s+".join(re.escape(word) for word in _plain(phrase).split())
-    return re.search(rf"(?<!\w){words}(?!\w)", _plain(text)) is not None
+    return contains_words(_plain(text), _plain(phrase).strip())
 
 
 def speaker(node: Node, last_seat: str | None) -> str:

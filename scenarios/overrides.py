@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_origin
 import yaml
 from pydantic import AfterValidator, BaseModel
 
+from scenarios.messages import composed
 from scenarios.suggestions import nearest
 from scenarios.yaml_files import (
     Document,
@@ -80,7 +81,7 @@ Plain = Annotated[Any, AfterValidator(_plain)]  # a value that `as_items` takes
 
 def _value(text: str, item: str) -> Any:
     try:
-        return yaml.load(text, Loader=Loader)  # a SafeLoader
+        return composed(yaml.load(text, Loader=Loader))  # a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or error
         raise ScenarioError(f"the value is not valid YAML: {problem}", where=f"override {item!r}") from None

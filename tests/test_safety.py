@@ -29,11 +29,11 @@ from lab import export, personas, report, run, score, sweep, train, watch
 from lab.reports import markdown
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
 from metrics.judges.answer_words import is_right
-from metrics.judges.text import assertion, ownership, scripts, statements
+from metrics.judges.text import assertion, ownership, statements
 from metrics.judges.text.claims import READ, claims
 from metrics.studies.register_shift import features
 from metrics.tripwires import line_wires
-from scenarios import turn_marks
+from scenarios import graph, scripts, turn_marks
 from scenarios.messages import clean, first_line, hidden
 from scenarios.personas import load_personas
 from scenarios.spoken import Speaker, opens_thought, spoken_words
@@ -329,6 +329,7 @@ READERS = {
     "spoken_words": lambda text: spoken_words(text, Speaker("user", "Grace", "Tomas")),
     "opens_thought": opens_thought,
     "unreadable": lambda text: scripts.unreadable(text, ("I live in {value}",)),
+    "contains": lambda text: graph.contains(text, "you a"),
     "claims": lambda text: claims(text, SLOTS),
     "is_right": lambda text: is_right(text, PERSON.facts[0]),
     "said": statements.said,

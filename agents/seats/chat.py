@@ -16,6 +16,7 @@ from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, content
 from agents.servers.parameters import chat
 from scenarios.messages import composed, reason
 from scenarios.records import derive_seed
+from scenarios.scripts import count_words
 from scenarios.spoken import spoken_words
 
 CHARACTERS = 100  # of a token, at most: an answer with more of them is no answer of max_tokens
@@ -113,7 +114,7 @@ class EndpointSeat:
         if not words.text.strip() and (thought or words.thought or choice.finish_reason not in ("stop", None)):
             return Trouble(_no_words(choice.finish_reason, thought or words.thought, sampling.max_tokens))
         text = first_sentences(words.text.strip(), sampling.sentences)
-        tokens = answer.usage.completion_tokens if answer.usage else len(text.split())
+        tokens = answer.usage.completion_tokens if answer.usage else count_words(text)
         return Utterance(text, tokens, cut=words.cut if text == words.text.strip() else "")
 
     def _take_the_word(self, conversation: int, cue: Cue) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agents.seats.base import Cue, Left, Question, Trouble, Utterance
 from scenarios.messages import composed
+from scenarios.scripts import count_words
 from scenarios.spoken import spoken_words
 
 
@@ -26,7 +27,7 @@ class ScriptedSeat:
         texts = {c: self.script[self._spoken[c] % len(self.script)] for c in cues}
         words = {c: spoken_words(text, cues[c].speaker) for c, text in texts.items()}
         self._spoken.update({c: self._spoken[c] + 1 for c in cues})
-        return {c: Utterance(said.text, len(said.text.split()), cut=said.cut) for c, said in words.items()}
+        return {c: Utterance(said.text, count_words(said.text), cut=said.cut) for c, said in words.items()}
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         for c, utterance in said.items():
@@ -64,7 +65,7 @@ class HumanSeat:
 
     def speak(self, cues: Mapping[int, Cue]) -> dict[int, Utterance | Left]:
         texts = {c: composed(self.words(c, cue)) for c, cue in cues.items()}
-        return {c: Left() if text is None else Utterance(text, len(text.split())) for c, text in texts.items()}
+        return {c: Left() if text is None else Utterance(text, count_words(text)) for c, text in texts.items()}
 
     def recite(self, cues: Mapping[int, Cue], said: Mapping[int, Utterance]) -> dict[int, Utterance]:
         return dict(said)

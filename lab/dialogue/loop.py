@@ -25,6 +25,7 @@ from metrics.judges.pairs import pairs_of_line
 from scenarios import graph as graphs
 from scenarios.records import PARTNER, SEATS, Fact, Judgement, Line, Persona, derive_seed
 from scenarios.scenario import Scenario
+from scenarios.scripts import count_words
 from scenarios.spoken import Speaker
 
 SYSTEM = (
@@ -140,7 +141,7 @@ class Play:
                 if kept:
                     recited[d.number] = Utterance(kept.text, kept.tokens, kept.token_ids, kept.logprob)
                 elif (words := upcoming[d.number].words) is not None:
-                    recited[d.number] = Utterance(words, len(words.split()))
+                    recited[d.number] = Utterance(words, count_words(words))
             cues = {d.number: upcoming[d.number].cue for d in mine}
             start = time.perf_counter()
             said: dict[int, Utterance | Trouble | Left] = {}

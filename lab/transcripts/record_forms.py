@@ -26,6 +26,7 @@ from scenarios.messages import parsed_json
 from scenarios.persona_schema import PersonaSpec, mapping_or_text
 from scenarios.personas import find_persona
 from scenarios.records import ASSISTANT, PARTNER, SEATS, USER, Line, Persona
+from scenarios.scripts import count_words
 from scenarios.spoken import Speaker, spoken_words
 from scenarios.yaml_files import KINDS, ScenarioError
 
@@ -270,7 +271,7 @@ def _lines(number: int, cast: Mapping[str, Persona], said: Sequence[tuple[str, s
     speakers = {seat: Speaker(seat, cast[seat].name, cast[PARTNER[seat]].name) for seat in cast}
     spoken = [(seat, spoken_words(_clean(text), speakers[seat])) for seat, text in said]
     return tuple(
-        Line(number, turn, seat, cast[seat].id, NODE, words.text, len(words.text.split()), cut=words.cut)
+        Line(number, turn, seat, cast[seat].id, NODE, words.text, count_words(words.text), cut=words.cut)
         for turn, (seat, words) in enumerate(spoken)
     )
 

@@ -26,9 +26,9 @@ from functools import lru_cache
 
 from metrics.judges import NO_FACTS, Pair, is_blank, judgement
 from metrics.judges.text.claims import Claim, claims, covers, may_be
-from metrics.judges.text.scripts import unreadable
 from metrics.judges.text.wording import ANY, SUSPECT
 from scenarios.records import Fact, Judgement, Persona, Slot
+from scenarios.scripts import unreadable
 from scenarios.turn_marks import own_words
 
 EMPTY = "empty line"

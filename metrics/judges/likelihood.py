@@ -34,9 +34,9 @@ from metrics.judges import Pair, is_blank, judgement
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.assertion import sentence_spans
 from metrics.judges.text.ownership import asks_of_partner, borrowed, engages, untagged
-from metrics.judges.text.scripts import not_english
 from metrics.judges.text.statements import names_of
 from scenarios.records import Judgement
+from scenarios.scripts import not_english
 
 TYPICAL = -2.5  # nats a token, about what a small model gives an ordinary line
 INTERCEPT = -4.0  # an ordinary line in words of the card: p = 0.02

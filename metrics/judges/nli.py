@@ -27,9 +27,9 @@ import numpy as np
 from metrics.judges import JUDGED, Pair, is_blank, judgement
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.ownership import tagged_until, untagged
-from metrics.judges.text.scripts import not_english
 from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
+from scenarios.scripts import not_english
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]

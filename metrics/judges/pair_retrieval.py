@@ -41,7 +41,7 @@ COSINE = 0.15
 NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
 SHARPNESS, NO_TOPIC = 12.0, 0.2  # of cosines
 AGREES = -3.0  # added to the nearness of pieces that agree
-_SENTENCE = re.compile(r"[^.!?…\n]+[.!?…]*")
+_SENTENCE = re.compile(r"[^.!?…؟۔।॥。！？｡\n]+[.!?…؟۔।॥。！？｡]*")
 _OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|we|our|us|myself)\b", re.IGNORECASE)
 _DENIAL = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
 _VALUE = re.compile(r"\d+|(?<=[\w,;:] )(?!I\b)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*")  # numbers, and names within a sentence

@@ -39,6 +39,7 @@ from metrics.studies.protocol import (
 )
 from scenarios.fields import Count, Some, Strict, Text
 from scenarios.records import derive_seed
+from scenarios.scripts import not_english
 
 NOTHING, SYSTEM, EXPLICIT, IMPLICIT, NOTHING_LONG, ANSWERED, BACK, OTHER, IDLE = ARMS = (
     "nothing",
@@ -286,13 +287,11 @@ def _sampled(
 
 def features(text: str) -> np.ndarray:
     """(4,) contractions per word, words per sentence, hedges per word, exclamation marks per sentence; NaN without
-    words.
+    words, and in another script than English.
     """
-    words, ends = (
-        len(re.findall(r"[\w'’]+", text)),
-        max(sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]", text)), 1),
-    )
+    words = len(re.findall(r"[\w'’]+", text))
+    if not words or not_english("the answer", text):
+        return np.full(4, np.nan)
+    ends = max(sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]", text)), 1)
     short, hedges = (len(re.findall(pattern, text, re.IGNORECASE)) for pattern in (CONTRACTIONS, HEDGES))
-    return (
-        np.array([short / words, words / ends, hedges / words, text.count("!") / ends]) if words else np.full(4, np.nan)
-    )
+    return np.array([short / words, words / ends, hedges / words, text.count("!") / ends])

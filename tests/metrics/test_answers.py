@@ -55,6 +55,13 @@ def test_empty_answer_is_unscored_with_its_reason():
     )
 
 
+def test_an_answer_in_a_script_that_the_slot_is_not_is_unscored():
+    scored = match_judgement(0, 3, "user", GRACE.fact("pet"), "我有一只狗。")
+    assert (scored.verdict, scored.p_inconsistent, scored.answer) == (None, None, "我有一只狗。")
+    assert scored.unscored == "most letters are Cjk, and the persona's patterns Latin"
+    assert match_judgement(0, 3, "user", GRACE.fact("age"), "34.").verdict is False, "numbers are of every script"
+
+
 def test_judgement_tells_the_answer():
     scored = match_judgement(1, 5, "assistant", GRACE.fact("pet"), "A parrot.")
     assert (scored.verdict, scored.answer, scored.metric, scored.judge, scored.against) == (

@@ -322,6 +322,18 @@ def test_line_that_goes_on_with_the_others_turn_speaks_for_the_other(text, share
     assert line_wires(text, "You are Grace.")["speaks_for_other"] == share
 
 
+def test_what_reads_english_leaves_lines_and_cards_in_another_script_out():
+    read = {"evasion", "helper_voice", "wrong_person"}
+    assert read <= set(line_wires("I live in Kiel.", "You are Ada."))
+    assert not read & set(line_wires("我住在上海。", "You are Ada."))
+    assert read - set(line_wires("I live in Kiel.", "你住在成都。")) == {"wrong_person"}
+    assert line_wires("...", "")["evasion"] == 1.0, "a line without letters says nothing in any script"
+    relevance = tripwires(frame("我是小梅。"), embed=lambda texts: np.ones((len(texts), 1)), **HOW).filter(
+        pl.col("metric") == "relevance", pl.col("level") == "run"
+    )
+    assert relevance["n"].to_list() == [0, 0]
+
+
 def test_words_of_scripts_without_blanks_are_their_letters_and_marks_cut_no_word():
     assert line_wires("我住在上海。", "")["length"] == 5
     assert folded_words("मैं ठीक हूँ।") == ("मैं", "ठीक", "हूँ")

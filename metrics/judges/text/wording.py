@@ -20,9 +20,9 @@ from functools import cached_property
 
 from metrics.judges.text.ages import DECADE, NUMBER, NUMBER_ENDS, ORDINAL, years
 from metrics.judges.text.assertion import APOSTROPHE, CORRECTING
-from metrics.judges.text.scripts import CAPITAL, LETTER, has_no_blanks
 from metrics.judges.text.word_lists import BEHIND_NOUNS, NO_NOUNS, OF_NOUNS
 from scenarios.records import Slot
+from scenarios.scripts import CAPITAL, LETTER, has_no_blanks
 
 NAME, AGE = "name", "age"  # the slots whose values are words of another kind
 MASK = "\ue000"  # a character of private use, which stands in place of every character of a listed value

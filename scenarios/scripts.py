@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
+import regex
+
 _ENGLISH = frozenset({"LATIN"})
 _KANA = frozenset({"HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
-# Thai, Lao, Tibetan, Myanmar, Khmer, kana and Han letters, as the inside of a character class
-BLANKLESS = (
-    "\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46\u0e81-\u0eb0\u0eb2\u0eb3\u0ebd-\u0ec6\u0edc-\u0edf\u0f40-\u0f6c"
-    "\u1000-\u102a\u103f\u1050-\u1055\u1780-\u17b3\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
-    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+# scripts without blanks between words, as the inside of a character class of `regex`: Han, kana, Thai and its like
+_BY_LETTER, _BY_RUN = r"\p{Han}\p{Hiragana}\p{LB=SA}\p{Tibetan}", r"\p{WB=Katakana}"
+_BLANKLESS = regex.compile(rf"[[{_BY_LETTER}{_BY_RUN}]&&[\p{{L}}\p{{N}}]]", regex.V1)
+_INSIDE = rf"[[\w\p{{M}}]--[{_BY_LETTER}{_BY_RUN}]]"  # of a word between blanks
+_SPELLED = (
+    rf"[[\p{{L}}\p{{N}}]--[{_BY_LETTER}{_BY_RUN}]]"
+    rf"[[\p{{L}}\p{{N}}\p{{M}}\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[{_BY_LETTER}{_BY_RUN}]]*+"
 )
-_BLANKLESS = re.compile(f"[{BLANKLESS}]")
-
+_WORD = regex.compile(rf"[[{_BY_LETTER}]&&[\p{{L}}\p{{N}}]]\p{{M}}*+|{_BY_RUN}++|{_SPELLED}(?:'{_SPELLED})*+", regex.V1)
 
 # accents, vowel signs and tones, which `\w` leaves out: of Latin, Hebrew, Arabic, and the scripts of India and beyond
 MARKS = (
@@ -28,17 +30,31 @@ LETTER = rf"(?:[^\W\d_]|[{MARKS}])"
 CAPITAL = (
     r"[^\W\d_a-zß-öø-ÿ]"  # a letter that is no small one, as far as Latin goes: scripts differ in having small ones
 )
-_WORD = re.compile(
-    rf"[{BLANKLESS}][{MARKS}]*|(?:(?![{BLANKLESS}])[^\W_]|[{MARKS}])+(?:'(?:(?![{BLANKLESS}])[^\W_]|[{MARKS}])+)*"
-)
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text, as they stand: runs of letters and digits, with the apostrophes inside them.
 
-    In a script without blanks between words, each letter counts as a word, with the vowel signs and tones on it.
+    In a script without blanks between words they are those of UAX #29 (Unicode Text Segmentation), without a
+    dictionary: each Han, kana or Thai letter, with the vowel signs and tones on it, and each run of katakana.
     """
     return _WORD.findall(text)
+
+
+def count_words(text: str) -> int:
+    """The number of words between blanks, each letter of a script without blanks for one; 0 for a blank text."""
+    return sum(len(words_of(part)) if has_no_blanks(part) else 1 for part in text.split())
+
+
+def contains_words(text: str, phrase: str) -> bool:
+    """Whether the text contains the phrase as whole words, with any blanks between them.
+
+    In a script without blanks between words, wherever its letters stand.
+    """
+    words = r"\s+".join(map(regex.escape, phrase.split()))
+    before = "" if has_no_blanks(phrase[:1]) else rf"(?<!{_INSIDE})"
+    after = "" if has_no_blanks(phrase[-1:]) else rf"(?!{_INSIDE})"
+    return regex.search(f"{before}{words}{after}", text, regex.V1) is not None
 
 
 def has_no_blanks(text: str) -> bool:
@@ -69,6 +85,8 @@ def not_english(what: str, text: str) -> str | None:
 
 def _foreign(text: str, known: frozenset[str]) -> str | None:
     """The script of most letters of the text, capitalised, where it is none of those known."""
+    if text.isascii() and known >= _ENGLISH:
+        return None
     scripts = Counter(filter(None, map(_script, text)))
     most = max(scripts, key=lambda script: scripts[script], default=None)
     return most.title() if most and most not in known else None
