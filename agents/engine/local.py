@@ -46,7 +46,7 @@ class LocalEngine:
         self._adapters = Adapters(loaded)
         self._kernels = cpu_kernels.able(self.model.get_input_embeddings().weight)
         self._thought_tags = thought_tags(self.tokenizer)
-        self._encode = piece_encoder(self.tokenizer, loaded.info.format.anchor)
+        self._encode = piece_encoder(self.tokenizer, loaded.info.format)
         self._sentence_end: dict[int, bool] = {}  # of the tokens met so far
         self.probe: steering.Probe | None = None  # reads hidden states while lines are generated
 

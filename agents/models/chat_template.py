@@ -84,20 +84,32 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     between, rest = rest.split(first)
     in_history, rest = rest.split(said)
     after_said, _ = rest.split(second)
-    cue, blanks = _last_cue(tokenizer, in_history), BLANKS.search(between)
+    blanks = BLANKS.search(between)
     after_system = between[: blanks.start() if blanks else None]
-    lead = in_history.removeprefix(cue)
-    follows = in_history.startswith(cue) and not lead.strip()
+    before_said, lead, cue_in_history = _cues(tokenizer, in_history)
     return ChatFormat(
         opening,
         after_system,
-        cue,
+        before_said,
         after_said,
         before_first=between[len(after_system) :],
-        lead=lead if follows else "",
-        cue_in_history="" if follows else in_history,
+        lead=lead,
+        cue_in_history=cue_in_history,
         specials=_specials(tokenizer),
     )
+
+
+def _cues(tokenizer, in_history: str) -> tuple[str, str, str]:
+    """before_said, lead and cue_in_history, from the text that stands before a line in the history."""
+    cue = _last_cue(tokenizer, in_history)
+    rest = in_history.removeprefix(cue)
+    follows = in_history.startswith(cue) and not rest.strip()
+    blanks = cue[len(cue.rstrip(" ")) :]  # may be one token with the line's first word
+    if follows:
+        return cue.removesuffix(blanks), blanks + rest, ""
+    if in_history.endswith(blanks):
+        return cue.removesuffix(blanks), blanks, in_history.removesuffix(blanks)
+    return cue, "", in_history
 
 
 def _in_order(text: str | None) -> bool:

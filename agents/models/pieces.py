@@ -3,8 +3,9 @@
 A view grows piece by piece, and nothing that stands in it is encoded again. Two kinds of tokenizers read a piece
 otherwise than the same text within the whole: SentencePiece (Llama 2, Mistral 7B, TinyLlama) puts a blank before every
 text, so that a piece is encoded behind an anchor whose ids are left out; and many byte-level vocabularies (Llama 3,
-Qwen) join a mark with the newline behind it, so that the end of a message waits for the piece that follows. Which of
-this a model needs is tried on a probe dialogue when it is loaded.
+Qwen) join a mark with the newline behind it, so that the end of a message waits for the piece that follows, or split
+blank lines by what follows (GPT-2), so that a cue is encoded before a word. Which of this a model needs is tried on a
+probe dialogue when it is loaded.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ BESIDE = "\n[Be brief.]"  # text of the lab behind a heard message
 Encode = Callable[[str], list[int]]
 
 
-def piece_encoder(tokenizer, anchor: str = "") -> Encode:
-    """A function from a text to its ids behind the anchor. Special tokens are recognised, and none are added."""
+def piece_encoder(tokenizer, form: ChatFormat) -> Encode:
+    """A function from a piece of a dialogue to its ids. Special tokens are recognised, and none are added."""
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False)
 
-    if not anchor:
-        return encode
-    before = encode(anchor)
+    before, cue = encode(form.anchor), form.before_said
 
     def behind(text: str) -> list[int]:
-        ids = encode(anchor + text) if text else []
+        ids = encode(form.anchor + text) if text else []
         return ids[len(before) :] if ids[: len(before)] == before else encode(text)
 
-    return behind
+    def before_words(text: str) -> list[int]:
+        return behind(f"{text}a")[:-1] if text.endswith(cue) else behind(text)
+
+    return before_words if cue[-2:].isspace() else behind if form.anchor else encode
 
 
 def read_format(name: str, tokenizer) -> ChatFormat:
@@ -73,14 +75,14 @@ def _opened(tokenizer, form: ChatFormat) -> ChatFormat:
     if getattr(tokenizer, "chat_template", None):
         blank = _prepends(tokenizer) and not form.opening.startswith(form.specials)
         return replace(form, opening=f" {form.opening}" if blank else form.opening)
-    encode, wanted = piece_encoder(tokenizer, form.anchor), _encoded(tokenizer, "a")
+    encode, wanted = piece_encoder(tokenizer, form), _encoded(tokenizer, "a")
     beginnings = [bos + blank for bos in ("", tokenizer.bos_token or "") for blank in ("", " ")]
     return replace(form, opening=next((text for text in beginnings if encode(text + "a") == wanted), ""))
 
 
 def _closed(tokenizer, form: ChatFormat) -> ChatFormat:
     """The format with what stops a line: the first token behind it that is no blank, or any token with a newline."""
-    encode = piece_encoder(tokenizer, form.anchor)
+    encode = piece_encoder(tokenizer, form)
     ids = encode(form.after_said)
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
     first = next((place for place, token in enumerate(tokens) if token.strip(f"{BLANK} Ġ")), 0)
@@ -96,7 +98,7 @@ def _closed(tokenizer, form: ChatFormat) -> ChatFormat:
 
 def _pieces(tokenizer, form: ChatFormat) -> list[int]:
     """The ids of the probe dialogue as a seat's view grows."""
-    encode, asked = piece_encoder(tokenizer, form.anchor), BESIDE + form.before_said
+    encode, asked = piece_encoder(tokenizer, form), BESIDE + form.before_said
     beginning, heard, said, second = (
         form.beginning(SYSTEM),
         form.first(HEARD),
@@ -105,14 +107,15 @@ def _pieces(tokenizer, form: ChatFormat) -> list[int]:
     )
     if form.joins:
         after = encode(second + asked)[len(encode(form.closing)) :]
-        return [*encode(beginning), *encode(heard + asked), *encode(said + form.closing), *after]
-    return [token for piece in (beginning, heard, asked, said, second, asked) for token in encode(piece)]
+        return [*encode(beginning), *encode(heard + asked), *encode(said + form.closing), *after, *encode(said)]
+    return [token for piece in (beginning, heard, asked, said, second, asked, said) for token in encode(piece)]
 
 
 def _whole(tokenizer, form: ChatFormat) -> list[int]:
     """The ids of the probe dialogue's text, encoded at once."""
     asked = BESIDE + form.before_said
-    text = form.beginning(SYSTEM) + form.first(HEARD) + asked + form.line(SAID) + form.after_said + SECOND + asked
+    said, again = form.line(SAID) + form.after_said, SECOND + asked + form.line(SAID)
+    text = form.beginning(SYSTEM) + form.first(HEARD) + asked + said + again
     if not getattr(tokenizer, "chat_template", None):
         return _encoded(tokenizer, text.removeprefix(form.opening))
     blank = _prepends(tokenizer)

@@ -162,7 +162,7 @@ class ServedEngine:
         self.server, self.timeout_s = server, timeout_s
         self.tokenizer, self._stop_ids = server.reading.tokenizer, server.reading.stop_ids
         self._thought_tags = thought_tags(self.tokenizer)
-        self._encode = piece_encoder(self.tokenizer, server.reading.format.anchor)
+        self._encode = piece_encoder(self.tokenizer, server.reading.format)
         self.client = client(server.endpoint, timeout_s)
         parts = urlsplit(str(self.client.base_url))
         self._info = EngineInfo(

@@ -55,7 +55,7 @@ def lesson_views(learner: Learner, lessons: Sequence[Lesson]) -> list[View]:
     model's lines.
     """
     form = learner.loaded.info.format
-    encode = piece_encoder(learner.loaded.tokenizer, form.anchor)
+    encode = piece_encoder(learner.loaded.tokenizer, form)
     by_talk: dict[tuple, list[Lesson]] = {}
     for lesson in lessons:
         by_talk.setdefault(lesson.messages, []).append(lesson)

@@ -37,9 +37,11 @@ HASHES = (
     "{% for m in messages %}{{ '### ' + m.role + ':\\n' + m.content + '\\n\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant:\\n' }}{% endif %}"
 )
+ALPACA = HASHES.replace(":\\n'", ":\\n\\n'")
+COLON = HASHES.replace(":\\n'", ": '")
 GLUED = "{% for m in messages %}{{ 'x' + m.content }}{% endfor %}{% if add_generation_prompt %}x{% endif %}"
 CHAT = [("user", "How old are you?"), ("assistant", "I am 25 years old."), ("user", "Sure? é")]
-SYSTEM, INSTRUCTION = "You are Ada.", "Be brief."
+SYSTEM, INSTRUCTION, LAST = "You are Ada.", "Be brief.", "Yes I am"
 LLAMA3_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -86,7 +88,7 @@ class Reads:
         form = read_format("m", tokenizer)
         self._info, self._encode = (
             EngineInfo("m", "cpu", "float32", 9999, 0, form),
-            piece_encoder(tokenizer, form.anchor),
+            piece_encoder(tokenizer, form),
         )
 
     def info(self):
@@ -108,7 +110,16 @@ FAMILIES = {
     "GPT-2": byte_level,
     "Llama 3": lambda: byte_level(LLAMA3_WORDS),
 }
-TEMPLATES = {"none": None, "Llama 2": LLAMA2, "Vicuna": VICUNA, "ChatML": CHATML, "Zephyr": ZEPHYR, "###": HASHES}
+TEMPLATES = {
+    "none": None,
+    "Llama 2": LLAMA2,
+    "Vicuna": VICUNA,
+    "ChatML": CHATML,
+    "Zephyr": ZEPHYR,
+    "###": HASHES,
+    "Alpaca": ALPACA,
+    "colon": COLON,
+}
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES.keys())
@@ -122,16 +133,15 @@ def test_a_view_has_the_ids_of_the_whole_text(family, template):
     seat.hear({0: CHAT[0][1]})
     seat.recite({0: Cue(INSTRUCTION, 0)}, {0: Utterance(CHAT[1][1], 0)})
     seat.hear({0: CHAT[2][1]})
-    seat.recite({0: Cue("", 0)}, {0: Utterance("", 0)})
+    seat.recite({0: Cue("", 0)}, {0: Utterance(LAST, 0)})
     heard = f"{CHAT[0][1]}\n[{INSTRUCTION}]"
-    talk = [("system", SYSTEM), ("user", heard), *CHAT[1:]]
+    talk = [("system", SYSTEM), ("user", heard), *CHAT[1:], ("assistant", LAST)]
     if template is None:
-        text = f"{SYSTEM}\n\nThem: {heard}\nMe: {CHAT[1][1]}\nThem: {CHAT[2][1]}\nMe:"
-        wanted = tokenizer.encode(text)
+        wanted = tokenizer.encode(f"{SYSTEM}\n\nThem: {heard}\nMe: {CHAT[1][1]}\nThem: {CHAT[2][1]}\nMe: {LAST}")
     else:
         messages = [{"role": role, "content": content} for role, content in talk]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        wanted = tokenizer.encode(text, add_special_tokens=False)
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        wanted = tokenizer.encode(text[: text.rindex(LAST) + len(LAST)], add_special_tokens=False)
     got = seat.ids[0][: len(wanted)]
     assert tokenizer.convert_ids_to_tokens(got) == tokenizer.convert_ids_to_tokens(wanted)
     assert engine.encode([text_of(form, talk)]) == [wanted]
