@@ -228,6 +228,16 @@ def test_a_run_that_holds_a_link_is_not_written_to(name, played, tmp_path):
     assert ours.read_bytes() == kept and {path.name for path in tmp_path.iterdir()} == {"sent", "ours"}
 
 
+def test_a_run_that_holds_a_pipe_is_not_written_to(played, tmp_path):
+    sent = shutil.copytree(played, tmp_path / "sent")
+    (sent / "log.txt").unlink()
+    os.mkfifo(sent / "log.txt")
+    for main, *arguments in ((run.main, "--resume", sent), (report.main, sent)):
+        assert f"{sent / 'log.txt'} is a named pipe; expected files in the run's folder" in refused(
+            inside(main, *arguments)
+        )
+
+
 @pytest.mark.parametrize("main", [run.main, train.main, sweep.main, score.main, personas.main, report.main, watch.main])
 def test_a_pipe_in_place_of_a_file_blocks_no_command(main, played, tmp_path):
     pipe = tmp_path / "sent"

@@ -28,7 +28,8 @@ IN_PROCESS, KEPT = "none", "kept"  # kept: this process too, whose models stay f
 MODELS_KEPT = 2
 FORMS = "host:port, ray://host:port, auto (the cluster that runs here), local (a private one) or none (no Ray at all)"
 LOOPBACK, CLUSTERS = "127.0.0.1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-ANSWER_S = 5.0  # how long a cluster's port is waited for; Ray itself would try for minutes
+ANSWER_S = 5.0  # how long a cluster is waited for, to connect and to answer; Ray itself would try for minutes
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # of HTTP/2, with empty settings
 PACKAGES = ("agents", "lab", "metrics", "scenarios")  # what an actor on another node needs
 Hosting = Callable[[str, str, str], Engine]  # (model, dtype, device) -> engine
 
@@ -50,7 +51,9 @@ def check_cluster(address: str | None, workers: int = 1) -> None:
     if not place:
         raise ValueError(f"{address!r} is no address of a Ray cluster; expected {FORMS}")
     try:
-        socket.create_connection((place[1], int(place[2])), ANSWER_S).close()
+        with socket.create_connection((place[1], int(place[2])), ANSWER_S) as server:
+            server.sendall(GREETING)
+            server.recv(1)  # Ray's servers answer with their settings at once
     except (OSError, OverflowError) as error:
         raise ValueError(f"no Ray cluster answers at {address!r} ({error}); expected {FORMS}") from None
 

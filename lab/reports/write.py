@@ -15,7 +15,7 @@ from lab.reports.plot_kit import save
 from lab.reports.run_markdown import run_information, run_markdown, training_markdown
 from lab.reports.sides import side
 from lab.store.atomic_write import replace
-from lab.store.run_store import SWEEP, refuse_links, write_frame
+from lab.store.run_store import SWEEP, refuse_strange_entries, write_frame
 
 LETTERS = "ABCDEFGH"  # that runs go by where several stand side by side
 
@@ -85,10 +85,10 @@ def write_report(run_dir: str | Path) -> Path:
     if (path / SWEEP).is_file():
         from lab.reports import sweep_report
 
-        refuse_links(path)
+        refuse_strange_entries(path)
         return sweep_report.write_sweep_report(path)
     shown = side(path)
-    refuse_links(path)
+    refuse_strange_entries(path)
     fork, frames, opening = fork_comparison.store_comparison(path), shown.frames, shown.story.opening
     if shown.finding:
         drawn = save(finding_report.finding_plots(shown.finding), path / "plots")

@@ -39,6 +39,7 @@ from lab.store.frames import (
     judgements_frame,
     turns_frame,
 )
+from scenarios.input_files import kind_of_entry
 
 MANIFEST, SCENARIO, SWEEP, LOCK = "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
 FRAMES = {"turns": TURNS, "judgements": JUDGEMENTS, "metrics": METRICS, "activations": ACTIVATIONS}
@@ -104,7 +105,7 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
     """
     path = Path(run_dir)
     read_manifest(path)  # names what is missing before a lock file is left in some other folder
-    refuse_links(path)
+    refuse_strange_entries(path)
     lock = _hold(path)
     try:
         manifest = read_manifest(path)
@@ -145,16 +146,16 @@ def read_manifest(run_dir: str | Path) -> dict:
     return manifest
 
 
-def refuse_links(run_dir: str | Path) -> None:
+def refuse_strange_entries(run_dir: str | Path) -> None:
     """Raises ValueError where a run's folder holds a symbolic link, since writing would change a file outside of the
-    run.
+    run, or a pipe, a device or a socket, which would block what opens it.
     """
+    expected = "expected files in the run's folder, since nothing else is written to"
     for entry in Path(run_dir).rglob("*"):
         if entry.is_symlink():
-            raise ValueError(
-                f"{entry} is a link to {os.readlink(entry)}; "
-                "expected files in the run's folder, since nothing else is written to"
-            )
+            raise ValueError(f"{entry} is a link to {os.readlink(entry)}; {expected}")
+        if not entry.is_dir() and (kind := kind_of_entry(entry.lstat().st_mode)):
+            raise ValueError(f"{entry} is {kind}; {expected}")
 
 
 def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
@@ -14,14 +15,17 @@ from agents.engine.protocol import Engine
 from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
 from lab.dialogue.validation import validation_events
+from lab.store.frames import ends
 from lab.store.run_store import RunStore
 from lab.transcripts.transcript import Transcript, transcript_pairs
 from metrics.catalogue import needed
 from metrics.judges import Judge, Pair, judgement
-from scenarios.records import Judgement
+from scenarios.records import Judgement, Line
 from scenarios.schema import Measure
 
 LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
+PAIRS_AT_ONCE = 16  # the same, by judges of which a judgement may cost money: as many as a server is asked at once
+FREE = frozenset({"ledger", "likelihood", "nli", "combined", "cascade"})  # judges that cost nothing but time
 REPORT_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 NO_PERSONA = "the speaker's persona is unknown"
 
@@ -38,8 +42,9 @@ def judge_transcripts(
     """Judges every line by the judges and for the metrics of `measure`, and stores the judgements a few conversations
     at a time, after the validation of the judges.
 
-    `progress` (auto, rich, plain, none) says how progress is shown on `errors`. Returns the functions that the metrics
-    use (see `lab.dialogue.judges.tripwire_aids`). Raises ValueError where a judge cannot be loaded, StoreError.
+    What an earlier execution stored is not judged again. `progress` (auto, rich, plain, none) says how progress is
+    shown on `errors`. Returns the functions that the metrics use (see `lab.dialogue.judges.tripwire_aids`). Raises
+    ValueError where a judge cannot be loaded, StoreError.
     """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
@@ -49,32 +54,63 @@ def judge_transcripts(
         embed = wiring_judges.retriever(measure, device)
         store.append(_opening(store, transcripts, engines))
         casts = [transcript.cast for transcript in transcripts]
-        for event in validation_events(measure, judges, casts, store.manifest["seed"]):
+        for event in validation_events(measure, judges, casts, store.manifest["seed"], store.earlier):
             store.append(event)
         store.update_manifest()
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
         wanted = needed(measure.metrics)
+        judged = {(event["conversation"], event["turn"]) for event in store.earlier if event["event"] == "judged"}
+        ended = ends(store.earlier)
         with _progress(errors, sum(len(transcript.lines) for transcript in transcripts), progress) as advance:
-            for portion in _portions(transcripts):
-                rows = judge_all(
-                    judges, [pair for transcript in portion for pair in transcript_pairs(transcript, wanted, embed)]
-                )
-                _store(store, portion, rows)
-                advance(sum(len(transcript.lines) for transcript in portion))
+            for portion in _portions(
+                transcripts, lambda one: transcript_pairs(one, wanted, embed), bool(measure.judges() - FREE)
+            ):
+                if any((line.conversation, line.turn) not in judged for line in portion.lines):
+                    _store(store, portion.lines, judge_all(judges, portion.pairs))
+                for conversation in portion.ended:
+                    if conversation not in ended:
+                        store.append(_end(conversation))
+                advance(len(portion.lines))
     store.append({"event": "phase", "phase": "measuring", "detail": ", ".join(measure.metrics)})
     return wiring_judges.tripwire_aids(measure, engines, device)
 
 
-def _portions(transcripts: Sequence[Transcript]) -> Iterator[list[Transcript]]:
-    """The conversations in order, in groups of at least `LINES_AT_ONCE` lines, except for the last group."""
-    portion: list[Transcript] = []
+@dataclass(frozen=True)
+class _Portion:
+    """Lines that are judged together, their pairs, and the conversations that end with them."""
+
+    lines: Sequence[Line]
+    pairs: Sequence[Pair]
+    ended: Sequence[int]
+
+
+def _portions(
+    transcripts: Iterable[Transcript], pairs_of: Callable[[Transcript], Iterable[Pair]], in_lines: bool
+) -> Iterator[_Portion]:
+    """The lines in order, in portions that are the same in every execution.
+
+    They are whole conversations with at least LINES_AT_ONCE lines, or, with `in_lines`, lines with at least
+    PAIRS_AT_ONCE pairs; the last one may be smaller.
+    """
+    lines: list[Line] = []
+    pairs: list[Pair] = []
+    ended: list[int] = []
     for transcript in transcripts:
-        portion.append(transcript)
-        if sum(len(each.lines) for each in portion) >= LINES_AT_ONCE:
-            yield portion
-            portion = []
-    if portion:
-        yield portion
+        by_turn: dict[int, list[Pair]] = {}
+        for pair in pairs_of(transcript):
+            by_turn.setdefault(pair.turn, []).append(pair)
+        for line in transcript.lines:
+            lines.append(line)
+            pairs += by_turn.get(line.turn, ())
+            if in_lines and len(pairs) >= PAIRS_AT_ONCE:
+                yield _Portion(lines, pairs, ended)
+                lines, pairs, ended = [], [], []
+        ended.append(transcript.conversation)
+        if not in_lines and len(lines) >= LINES_AT_ONCE:
+            yield _Portion(lines, pairs, ended)
+            lines, pairs, ended = [], [], []
+    if lines or ended:
+        yield _Portion(lines, pairs, ended)
 
 
 def judge_all(judges: Sequence[Judge], pairs: Sequence[Pair]) -> list[Judgement]:
@@ -127,30 +163,30 @@ def _opening(store: RunStore, transcripts: Sequence[Transcript], engines: Mappin
         "models": {},
         "device": device or "no engine",
         "dtype": dtype,
-        "resumed": False,
+        "resumed": bool(store.earlier),
     }
 
 
-def _store(store: RunStore, transcripts: Sequence[Transcript], rows: Sequence[Judgement]) -> None:
-    """Stores the conversations and their judgements as events."""
+def _store(store: RunStore, lines: Sequence[Line], rows: Sequence[Judgement]) -> None:
+    """Stores the lines and their judgements as events."""
     by_turn: dict[tuple[int, int], list[dict]] = {}
     for row in rows:
         by_turn.setdefault((row.conversation, row.turn), []).append(dict(vars(row)))
-    for transcript in transcripts:
-        for line in transcript.lines:
-            store.append({"event": "line", **vars(line)})
-            store.append(
-                {
-                    "event": "judged",
-                    "conversation": line.conversation,
-                    "turn": line.turn,
-                    "by": "judges",
-                    "rows": by_turn.get((line.conversation, line.turn), []),
-                }
-            )
+    for line in lines:
+        store.append({"event": "line", **vars(line)})
         store.append(
-            {"event": "conversation", "conversation": transcript.conversation, "status": "finished", "reason": None}
+            {
+                "event": "judged",
+                "conversation": line.conversation,
+                "turn": line.turn,
+                "by": "judges",
+                "rows": by_turn.get((line.conversation, line.turn), []),
+            }
         )
+
+
+def _end(conversation: int) -> dict:
+    return {"event": "conversation", "conversation": conversation, "status": "finished", "reason": None}
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ line; a file without any readable record raises ValueError.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+NO_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is no UTF-8
 ZIP = b"PK\x03\x04"
 EXPECTED = f"{KNOWN}, or a run's folder"
 MOST_ROWS = 100_000  # of a parquet file
@@ -148,7 +151,21 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     """(where, record) of a JSON list, of JSON lines, or of one JSON object; the record of a line that is no JSON is a
     ValueError.
     """
-    text = read_text(path, data=data)
+    try:
+        text, damaged = read_text(path, data=data), False
+    except ValueError:
+        if data.startswith(UTF_16):
+            raise
+        text, damaged = data.decode("utf-8-sig", "surrogateescape"), True
+    for where, record in _split(path, text):
+        if damaged and NO_UTF_8.search(record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)):
+            yield where, ValueError("is no text in UTF-8; expected it, or UTF-16 with a byte order mark")
+        else:
+            yield where, parse_json(record) if isinstance(record, str) else record
+
+
+def _split(path: Path, text: str) -> Iterator[tuple[str, object]]:
+    """(where, record) as in `_records`; of JSON lines, the line as text."""
     if text.lstrip().startswith("["):
         listed = parse_json(text)
         if isinstance(listed, ValueError) and isinstance(parse_json(text.lstrip().partition("\n")[0]), ValueError):
@@ -167,7 +184,7 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     ):
         yield lines[0][0], whole
         return
-    yield from ((where, parse_json(line)) for where, line in lines)
+    yield from lines
 
 
 def _is_message(item: object) -> bool:

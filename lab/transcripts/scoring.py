@@ -168,14 +168,19 @@ def _called(transcript: Transcript) -> str:
 # -- judging
 
 
+def digest_of(sources: Sequence[Source]) -> str:
+    """SHA-256, in hex, of the content of all transcripts."""
+    import hashlib
+
+    return hashlib.sha256("".join(source.digest for source in sources).encode()).hexdigest()
+
+
 def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, records: bytes | None = None) -> RunStore:
     """A new folder for the results: `out`, or else one below `runs`. Raises StoreError, ValueError where `out` is not
     empty.
 
     `records` are transcripts from memory, as JSON lines, which are kept in the folder.
     """
-    import hashlib
-
     from lab.store.atomic_write import replace
     from lab.store.run_store import create
     from scenarios.yaml_files import dump
@@ -187,14 +192,13 @@ def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, rec
         "labels": task.labels,
         "measure": task.measure.model_dump(mode="json"),
     }
-    digest = hashlib.sha256("".join(source.digest for source in task.sources).encode()).hexdigest()
     name = f"score-{Path(task.sources[0].path).name.partition('.')[0]}"
     store = create(
         runs,
         name,
         dump({"scored": scored}),
         task.seed,
-        digest,
+        digest_of(task.sources),
         folder=out,
         scored=scored,
         left_out=[sentence for source in task.sources for sentence in source.left_out],
@@ -233,7 +237,10 @@ def judge_into(
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
-        print(f"lab.score: interrupted; what was judged so far is kept in {store.path}", file=sys.stderr)
+        print(
+            f"lab.score: interrupted; what was judged so far is kept: python -m lab.score --resume {store.path}",
+            file=sys.stderr,
+        )
         raise
     except ValueError as error:
         reason = str(error)

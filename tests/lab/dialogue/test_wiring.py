@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +13,7 @@ import tiny
 from agents.engine.steering import own_card
 from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
+from lab.dialogue import cluster
 from lab.dialogue.capacity import check_dialogue_memory, longest_view
 from lab.dialogue.seats import _steer
 from scenarios.personas import cast
@@ -94,3 +98,23 @@ def test_a_seat_is_steered_along_its_own_card(one_thread):
         steer("You are Ada.") == own_card(engine, "You are Ada.").steer("add", 0.3, (0, 0.5)) != steer("You are Tom.")
     )
     assert _steer(bare, engine)("You are Ada.") is None
+
+
+@pytest.mark.parametrize("answer", [b"", b"\0\0\x12\x04\0"])
+def test_an_address_that_accepts_and_stays_silent_is_given_up_in_seconds(answer, monkeypatch):
+    """What answers as an HTTP/2 server does, with its settings, is left to Ray."""
+
+    def serve():
+        with server.accept()[0] as client:
+            client.sendall(answer)
+            over.wait(10)
+
+    over = threading.Event()
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        expected = pytest.raises(ValueError, match="no Ray cluster answers at")
+        with expected if not answer else contextlib.nullcontext():
+            cluster.check_cluster(address)
+        over.set()

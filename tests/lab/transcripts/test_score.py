@@ -199,8 +199,8 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
     from lab.transcripts.reading import read_transcripts
 
     monkeypatch.setattr(judging, "LINES_AT_ONCE", 6)  # talks of four lines: two at a time
-    portions = list(judging._portions(read_transcripts(talks).transcripts))
-    assert [[transcript.conversation for transcript in portion] for portion in portions] == [[0, 1], [2, 3]]
+    portions = list(judging._portions(read_transcripts(talks).transcripts, lambda one: (), False))
+    assert [portion.ended for portion in portions] == [[0, 1], [2, 3]]
     monkeypatch.setattr(judging, "REPORT_EVERY_S", 0.0)
     stream = StringIO()
     with judging._progress(stream, 16, "auto") as advance:
@@ -210,6 +210,57 @@ def test_progress_is_told_in_sentences_where_there_is_no_terminal(talks, monkeyp
         "8 of 16 lines judged",
         "16 of 16 lines judged",
     ]
+
+
+class Mortal(Spotter):
+    """Costs money, and its process dies once it was asked about so many pairs."""
+
+    name = "llm"
+
+    def __init__(self, asked: list, lives: float = math.inf):
+        self.asked, self.lives = asked, lives
+
+    def judge(self, pairs):
+        self.asked += [(pair.conversation, pair.turn, pair.against) for pair in pairs]
+        if len(self.asked) > self.lives:
+            raise KeyboardInterrupt
+        return super().judge(pairs)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_killed_scoring_goes_on_and_asks_a_costly_judge_about_no_pair_twice(torn, talks, tmp_path, monkeypatch):
+    """16 pairs with the persona and 8 with earlier lines; what was asked in one go when it died is asked again."""
+    server = ("measure.llm.endpoint=http://127.0.0.1:9/v1", "measure.llm.model=m", "measure.validate=false")
+    arguments = (talks, "--judge", "llm", "--metrics", "prompt_to_line,line_to_line", *server, "--out")
+    asked, again = [], []
+    monkeypatch.setattr("lab.transcripts.judging.PAIRS_AT_ONCE", 3)
+    monkeypatch.setitem(judges.JUDGES, "llm", JudgeEntry("llm", lambda _: Mortal([])))
+    assert score(*arguments, tmp_path / "whole") == 0
+    monkeypatch.setitem(judges.JUDGES, "llm", JudgeEntry("llm", lambda _: Mortal(asked, 12)))
+    assert score(*arguments, tmp_path / "out") == 130
+    if torn:  # as a kill in the middle of a write leaves it
+        log = (tmp_path / "out/events.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "out/events.jsonl").write_bytes(b"".join(log[:-1]) + log[-1][:20])
+    monkeypatch.setitem(judges.JUDGES, "llm", JudgeEntry("llm", lambda _: Mortal(again)))
+    assert score("--resume", tmp_path / "out") == 0
+    twice = set(asked) & set(again)
+    assert len(asked) + len(again) == 24 + len(twice) and 0 < len(twice) < 6 and len(again) < 16
+    for frame in (turns, judgements):
+        assert_frame_equal(frame(tmp_path / "whole"), frame(tmp_path / "out"))
+    assert manifest(tmp_path / "out")["status"] == "finished"
+    done = len(again)
+    assert score("--resume", tmp_path / "out") == 0 and len(again) == done, "what is finished is asked about no more"
+
+
+def test_a_scoring_is_continued_as_it_was_begun(talks, run, tmp_path, capsys, spotter):
+    assert score(talks, "--judge", "ledger", "--out", tmp_path / "out") == 0
+    for arguments, message in (
+        (["--resume", tmp_path / "out", "--judge", "nli"], "expected no 'nli' beside it"),
+        (["--resume", run], "was played and not scored"),
+    ):
+        assert score(*arguments) == 2 and message in capsys.readouterr().err
+    talks.write_text(talks.read_text().replace("nurse", "vet"))
+    assert score("--resume", tmp_path / "out") == 2 and "talks.jsonl: changed since" in capsys.readouterr().err
 
 
 def test_people_s_labels_correct_the_consistency(talks, tmp_path, spotter):

@@ -180,7 +180,7 @@ def test_one_conversation_that_cannot_be_read_does_not_lose_the_others(tmp_path)
     [
         (b"conversation,turn\n0,1\n", "line 1: is no JSON"),
         (b"", "line 1: there is no conversation; expected `messages`"),
-        (b"{}\n\xff\xfe", "line 2: is no text in UTF-8"),
+        (b"\xe9\n{}", "line 1: is no text in UTF-8"),
         (gzip.compress(b"{}", mtime=0)[:-6], "is a damaged gzip file"),
         (b"[" * 100_000, "is JSON nested too deep"),
         (b'[{"messages": 1}', ": is no JSON"),
@@ -265,3 +265,17 @@ def test_retrieved_pairs_are_a_part_of_all_pairs(tmp_path):
 def test_the_same_text_is_the_same_persona_and_lone_surrogates_are_replaced():
     assert persona("I am shy.", "A").id == persona(" I am shy.", "B").id != persona("I am bold.", "A").id
     assert persona("odd \ud800", "A").card == "odd ?"
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_text_that_is_no_utf_8_costs_its_conversation_alone(listed, tmp_path):
+    said = [[{"role": "user", "content": text}] for text in ("Café", "CAF\u00c9", "Hi")]
+    rows = [json.dumps({"messages": messages}, ensure_ascii=False).encode() for messages in said]
+    rows[0] = rows[0].replace("é".encode(), b"\xe9")  # as Latin-1 has it
+    path = tmp_path / "chats.json"
+    path.write_bytes(b"[" + b",\n".join(rows) + b"]" if listed else b"\n".join(rows))
+    source = read_transcripts(path)
+    assert [transcript.lines[0].text for transcript in source.transcripts] == ["CAFÉ", "Hi"]
+    (sentence,) = source.left_out
+    place = "conversation 0" if listed else "line 1"
+    assert sentence == f"{path}, {place}: is no text in UTF-8; expected it, or UTF-16 with a byte order mark"
