@@ -24,7 +24,7 @@ from commands import LONG, NOBODY_TALKS, ROOT, SECRETS, TIMEOUT_S, environment, 
 
 from agents.engine.sentences import ends_sentence, first_sentences
 from agents.judge_models.answer_choice import spoken
-from agents.models import adapters, loading
+from agents.models import adapter_files, loading
 from lab import export, personas, report, run, score, sweep, train, watch
 from lab.reports import markdown
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
@@ -112,7 +112,7 @@ def test_an_adapters_config_makes_nothing_be_imported(names, tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     refusal = None
     try:
-        adapters.read(tiny.plain(tiny.llama()), str(folder), "tiny")
+        adapter_files.read(tiny.plain(tiny.llama()), str(folder), "tiny")
     except ValueError as error:
         refusal = str(error)
     if refusal is None:

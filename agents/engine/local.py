@@ -316,7 +316,7 @@ class LocalEngine:
         """The logits (len(wanted), V) at the wanted positions of the pass."""
         device = self.model.device
         self._usage.tokens_computed += len(ids)
-        out = self.model(
+        out = self._adapters.model(
             input_ids=torch.tensor([ids], device=device),
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from agents.learning.distributed import summed
 from agents.learning.views import Row, View, padded, row, visible
-from agents.models import adapters
+from agents.models import adapter_files
 from scenarios.jobs.training import Tuning
 from scenarios.messages import first_line, reason
 from scenarios.records import derive_seed
@@ -323,23 +323,19 @@ def _trainable(model: Any, tuning: Tuning, name: str) -> Any:
         model.enable_input_require_grads()
     if tuning.full:
         return model.float().requires_grad_(True)
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model
 
     model.name_or_path = model.config.name_or_path = (
         name  # what PEFT writes down as the base, in place of a local folder
     )
     if tuning.adapter:
-        config, tensors = adapters.read(model, tuning.adapter, name)
-        config.inference_mode = False
-        adapted = get_peft_model(model, config)
-        set_peft_model_state_dict(adapted, tensors)
-        return adapted
+        return adapter_files.put_on(model, *adapter_files.read(model, tuning.adapter, name), trainable=True)
     config = LoraConfig(
         r=tuning.r,
         lora_alpha=tuning.lora_alpha,  # pyright: ignore[reportArgumentType]  # PEFT only divides it by r
         lora_dropout=tuning.lora_dropout,
         target_modules=tuning.target_modules,
-        layers_to_transform=adapters.upper_layers(model.config, tuning.train_from_depth),
+        layers_to_transform=adapter_files.upper_layers(model.config, tuning.train_from_depth),
         base_model_name_or_path=name,
         task_type="CAUSAL_LM",
     )

@@ -1,166 +1,123 @@
-"""PEFT adapters on one model. Several may be loaded; the model uses one at a time, or none."""
+"""PEFT adapters on one model. Several may be loaded; the model uses one at a time, or none.
+
+Each adapter has a copy of the model's modules, with the model's own weights, in which PEFT puts its layers: adapters do
+not meet, so that neither their order nor a load that fails can change what another one says.
+"""
 
 from __future__ import annotations
 
-import json
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from agents.models.loading import LoadedModel, check_adapter
-from agents.models.packed_linear import repack
-from scenarios.messages import first_line, reason
-
-IMPORTS = "megatron_config"  # key of a PEFT config that makes PEFT import a module which the config names
-SHARED = ("embed_tokens", "lm_head")  # PEFT sometimes saves a copy of the base's own beside the adapter
+from agents.models.adapter_files import BASE, peft_config, put_on, read
+from agents.models.bounded import READING_ERRORS
+from agents.models.loading import LoadedModel
+from agents.models.packed_linear import PackedLinear, pack, repack, unpack
+from scenarios.messages import first_line
 
 
 class Adapters:
-    """The adapters of one model."""
+    """The adapters of one model. `model` is what speaks now: the loaded one, or its copy with an adapter."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
-        self._names: dict[str, str] = {}  # folder -> name inside the model
-        self._worn: str | None = None
-        self._whole: dict[
-            str | None, dict[str, torch.Tensor]
-        ] = {}  # all weights of models that were trained whole, and under None the own
+        self.model = loaded.model
+        self._worn: dict[str, Any] = {}  # folder -> PeftModel, or a model that was trained whole
 
     def load(self, folder: str) -> None:
         """Loads the adapter of a folder once.
 
-        Raises ValueError, with the model unchanged, where a file is missing or the adapter is for another base model.
+        Raises ValueError, with nothing changed, where a file is missing, the adapter is for another base model, or what
+        was loaded is not what the file holds.
         """
-        if folder not in self._names:
-            self._put_on(folder, *read(self.loaded.model, folder, self.loaded.info.model))
+        if folder in self._worn:
+            return
+        config, tensors = read(self.loaded.model, folder, self.loaded.info.model)
+        try:
+            self._worn[folder] = _adapted(self.loaded.model, config, tensors)
+        except READING_ERRORS as error:
+            raise ValueError(
+                f"adapter {folder!r} could not be put on {self.loaded.info.model!r} ({first_line(error, 300)}); "
+                "expected a folder that PEFT saved, and room for it in memory"
+            ) from error
 
     def install(self, folder: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
         """Adds an adapter from PEFT's config and tensors, without a folder, or replaces the weights of a loaded one.
 
         With an empty config, `weights` are all weights of the model, by its own names.
         """
-        from peft import LoraConfig, set_peft_model_state_dict
+        from peft import set_peft_model_state_dict
 
         if not config:
-            self._whole.setdefault(None, {name: value.clone() for name, value in self._plain()})
-            self._whole[folder] = dict(weights)
-            self._names[folder] = folder
-            if self._worn == folder:
-                self._fill(folder)
-            return
-        if folder not in self._names:
-            self._put_on(
-                folder,
-                LoraConfig(**{key: value for key, value in config.items() if key in LoraConfig.__dataclass_fields__}),
-                dict(weights),
-            )
-            return
-        set_peft_model_state_dict(self.loaded.model, dict(weights), adapter_name=self._names[folder])
-
-    def _put_on(self, folder: str, config, tensors: dict[str, torch.Tensor]) -> None:
-        if self._worn in self._whole:
-            self._fill(None)
-        name = f"adapter_{len(self._names):03d}"  # of one length, since transformers looks for names inside of names
-        self.loaded.model.load_adapter(peft_config=config, adapter_state_dict=tensors, adapter_name=name)
-        self.loaded.model.eval().requires_grad_(False)
-        self._names[folder] = self._worn = name
+            if folder not in self._worn:
+                self._worn[folder] = _apart(self.loaded.model)
+            self._worn[folder].load_state_dict(dict(weights), strict=False)
+            repack(self._worn[folder])
+        elif folder in self._worn:
+            set_peft_model_state_dict(self._worn[folder], dict(weights))
+        else:
+            self._worn[folder] = _adapted(self.loaded.model, peft_config(config), dict(weights))
 
     @contextmanager
     def wearing(self, folder: str | None) -> Iterator[None]:
         """A context in which the model uses the adapter of that folder, or none."""
-        name = self._names[folder] if folder is not None else None
-        if name != self._worn:
-            if {name, self._worn} & (self._whole.keys() - {None}):
-                self._fill(name)
-            self._switch(None if name in self._whole else name)
-            self._worn = name
-        yield
-
-    def _switch(self, name: str | None) -> None:
-        """Activates that PEFT adapter, or none."""
-        if self._names.keys() <= self._whole.keys():
-            return
-        if name is None:
-            self.loaded.model.disable_adapters()
+        before, worn = self.model, None if folder is None else self._worn[folder]
+        if worn is None:
+            self.model = self.loaded.model
         else:
-            self.loaded.model.enable_adapters()
-            self.loaded.model.set_adapter(name)
-
-    def _fill(self, name: str | None) -> None:
-        """Loads the weights of the fully trained model of that name, or the model's own."""
-        weights = self._whole.get(name, self._whole[None])
-        with torch.no_grad():
-            for key, value in self._plain():
-                value.copy_(weights[key])
-        repack(self.loaded.model)
-
-    def _plain(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """The model's own weights by their names without adapters."""
-        for key, value in self.loaded.model.named_parameters():
-            if "lora_" not in key:
-                yield key.replace(".base_layer", ""), value
+            self.model = worn.get_base_model() if hasattr(worn, "get_base_model") else worn
+        try:
+            yield
+        finally:
+            self.model = before
 
 
-def upper_layers(config, share: float) -> list[int] | None:
-    """PEFT's `layers_to_transform`: all layers but the lowest `share` of them; None for all layers."""
-    count = config.get_text_config().num_hidden_layers
-    return list(range(round(share * count), count)) if share else None
+def _adapted(model, config, tensors: dict[str, torch.Tensor]):
+    """A PeftModel over a copy of the model's modules. Raises ValueError where it does not hold the tensors then."""
+    twin = _twin(model)
+    if getattr(config, "target_parameters", None):  # PEFT changes the weights while they are used
+        unpack(twin)
+    own = dict(twin.named_parameters(remove_duplicate=False))
+    stored = {name.removeprefix(BASE).replace(".base_layer.", ".") for name in tensors}
+    changed = own if getattr(config, "init_lora_weights", None) == "olora" else own.keys() & stored
+    for weight in {id(own[name]): own[name] for name in changed}.values():
+        weight.data = weight.data.clone()  # what PEFT changes in place
+    adapted = put_on(twin, config, tensors)
+    layers = (name for name, _ in model.named_modules() if name.rpartition(".")[2].isdigit())
+    if any(twin.get_submodule(name)._forward_hooks is not model.get_submodule(name)._forward_hooks for name in layers):
+        raise ValueError("it replaces whole layers of the model; expected one that changes modules within layers")
+    unpack(twin, all_but={module.weight.data_ptr() for module in model.modules() if isinstance(module, PackedLinear)})
+    return adapted.eval().requires_grad_(False)
 
 
-def read(model, folder: str, name: str) -> tuple:
-    """The PEFT config and tensors of a folder.
+def _apart(model):
+    """A copy of the model with weights of its own, and the same hooks."""
+    twin = _twin(model)
+    for weight in twin.parameters():
+        weight.data = weight.data.clone()
+    if any(isinstance(module, PackedLinear) for module in twin.modules()):
+        unpack(twin)
+        pack(twin)
+    return twin
 
-    Raises ValueError where a file is missing or damaged, or the adapter is for another base model than `model`.
+
+def _twin(model):
+    """A copy of the model's modules that has the weights and the hooks in common with it.
+
+    Hooks are in common, so that what reads or steers the model's states does so under every adapter.
     """
-    from peft import PeftConfig
-    from safetensors.torch import load_file
-
-    path = check_adapter(folder)
-    try:
-        raw_config = json.loads((Path(path) / "adapter_config.json").read_bytes())
-        if raw_config.get(IMPORTS):
-            raise ValueError(f"its {IMPORTS} names code to import")
-        config = PeftConfig.from_pretrained(path)
-        tensors = load_file(Path(path) / "adapter_model.safetensors")
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved"
-        ) from error
-    if problem := _misfit(model, config, path):
-        raise ValueError(
-            f"adapter {folder!r} does not fit {name!r} (it was made for {config.base_model_name_or_path!r}): {problem}"
-        )
-    return config, tensors
-
-
-def _misfit(model, config, folder: str) -> str:
-    """The reason why the folder's tensors are not those of its config on this model; "" where they are.
-
-    This is tested on a copy of the model with shapes and without weights, so that the model is unchanged.
-    """
-    from peft import get_peft_model_state_dict, inject_adapter_in_model
-
-    with torch.device("meta"):
-        shadow = type(model)(model.config)
-    try:
-        inject_adapter_in_model(config, shadow, "default")
-    except ValueError as error:
-        return first_line(error, 300)
-    wanted = {
-        name: list(tensor.shape)
-        for name, tensor in get_peft_model_state_dict(
-            shadow, adapter_name="default", save_embedding_layers=False
-        ).items()
-    }
-    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as file:
-        names = file.keys()
-        stored_shapes = {name.removeprefix("base_model.model."): file.get_slice(name).get_shape() for name in names}
-    wanted = {name.removeprefix("base_model.model."): shape for name, shape in wanted.items()}
-    for name in sorted(wanted.keys() | {name for name in stored_shapes if not any(word in name for word in SHARED)}):
-        if wanted.get(name) != stored_shapes.get(name):
-            return f"{name} has shape {stored_shapes.get(name, 'none')}, expected {wanted.get(name, 'no such tensor')}"
-    return ""
+    memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
+    for module in model.modules():
+        memo |= {id(value): value for name, value in vars(module).items() if "_hooks" in name}
+    for weight in model.parameters():  # those of quantised layers are of other types, and never change
+        plain = type(weight) is torch.nn.Parameter
+        memo[id(weight)] = torch.nn.Parameter(weight.data, requires_grad=False) if plain else weight
+    twin = copy.deepcopy(model, memo)
+    for source, copied in zip(model.modules(), twin.modules(), strict=True):
+        if isinstance(source, PackedLinear):
+            copied.__class__, copied.together, copied.number = PackedLinear, source.together, source.number
+    return twin

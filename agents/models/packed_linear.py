@@ -8,11 +8,14 @@ mostly of its overhead. The plain weights are kept for training and adapters.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Container
 from typing import Any
 
 import torch
 
 FOR_TOKENS = 32  # what the blocks are laid out for; other numbers of tokens work too
+PACKED = ("together", "number")  # attributes of a packed layer
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # children that are given the same input
 
 
@@ -37,7 +40,9 @@ class Together:
 
 
 class PackedLinear(torch.nn.Linear):
-    """A Linear that uses its packed weights where no gradient is needed."""
+    """A Linear that uses its packed weights where no gradient is needed. A copy is a plain Linear: its weights may
+    change.
+    """
 
     together: Together
     number: int  # among the layers packed together
@@ -46,6 +51,11 @@ class PackedLinear(torch.nn.Linear):
         if torch.is_grad_enabled():
             return super().forward(input)
         return self.together.part(self.number, input)
+
+    def __deepcopy__(self, memo: dict) -> torch.nn.Linear:
+        plain = memo[id(self)] = torch.nn.Linear.__new__(torch.nn.Linear)
+        vars(plain).update(copy.deepcopy({k: v for k, v in vars(self).items() if k not in PACKED}, memo))
+        return plain
 
 
 def pack(model: torch.nn.Module) -> int:
@@ -84,6 +94,15 @@ def repack(model: torch.nn.Module) -> None:
         together = Together([layers[number] for number in sorted(layers)])
         for layer in layers.values():
             layer.together = together
+
+
+def unpack(model: torch.nn.Module, all_but: Container[int] = ()) -> None:
+    """Makes packed layers plain ones again, but for those whose weights lie at the addresses `all_but`."""
+    packed: list[Any] = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    for module in packed:
+        if module.weight.data_ptr() not in all_but:
+            module.__class__ = torch.nn.Linear
+            del module.together, module.number
 
 
 def _alike(layers: list[Any]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.engine.protocol import Engine
 from agents.models import loading
-from agents.models.adapters import upper_layers
+from agents.models.adapter_files import upper_layers
 from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
 from lab.training.reward_parts import has_probes

@@ -20,7 +20,7 @@ from agents.engine.protocol import Sampling
 from agents.learning import offline, online
 from agents.learning.learner import STATE, Learner
 from agents.learning.views import View, with_lines
-from agents.models.adapters import upper_layers
+from agents.models.adapter_files import upper_layers
 from agents.models.loading import EMBEDDED, load
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
