@@ -14,8 +14,8 @@ does not match decide.
 `python -m agents.judge_models.nli_train` trains the head for claims of facts (WEIGHTS) on sentences generated from
 slots. It handles slots, denials, numbers, and whom a sentence is about; on statements of any other kind it is at chance
 (`nli_cards.within_lines`). With `--cards` it trains the head for statements of any kind (CARD_WEIGHTS) on written
-persona cards too. Both know little of the world: of paraphrases outside their training data they know only what the
-encoder provides.
+persona cards too; `nli_joint` is its companion there, and both together rank better than either. All know little of the
+world: of paraphrases outside their training data they know only what the encoder provides.
 """
 
 from __future__ import annotations
@@ -116,43 +116,53 @@ def load_head(path: Path) -> Head:
 
 
 class EmbeddedNli:
-    """`entail` and `entail_free` of the NLI judge, with the two heads; the representations of recent texts are cached.
+    """`entail` and `entail_free` of the NLI judge; what is made of recent texts is cached.
 
-    A `head` that is given takes the place of both.
+    A `head` that is given takes the place of all others.
     """
 
     def __init__(self, device: str = "auto", head: Head | None = None) -> None:
+        from agents.judge_models.nli_joint import load_joint
         from agents.models.loading import choose_device
 
         self.device = choose_device(device)
         self._heads = (head,) if head else (load_head(WEIGHTS), load_head(CARD_WEIGHTS))
-        self._read: OrderedDict[str, tuple[Tensor, ...]] = OrderedDict()  # text -> what each head makes of its states
+        self._joint = None if head else load_joint()
+        # text -> what each head makes of its states, and its states in the middle
+        self._read: OrderedDict[str, tuple[Tensor, ...]] = OrderedDict()
 
     def entail(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
         """(N, 3) probabilities of contradiction, neutral, entailment, by the head for claims of facts."""
-        return self._shares(0, premises, hypotheses)
+        return self._logs(premises, hypotheses, self._heads[0], 0).exp().numpy()
 
-    def entail_free(self, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-        """The same by the head for statements of any kind."""
-        return self._shares(len(self._heads) - 1, premises, hypotheses)
+    def entail_free(self, statements: Sequence[str], lines: Sequence[str]) -> np.ndarray:
+        """The same for statements of any kind, by the head for these and the joint layers (`nli_joint`): the geometric
+        mean of their probabilities.
+        """
+        place = len(self._heads) - 1
+        logs = self._logs(statements, lines, self._heads[place], place)
+        if self._joint is not None:
+            logs = (logs + self._logs(statements, lines, self._joint, -1)).div(2).log_softmax(1)
+        return logs.exp().numpy()
 
-    def _shares(self, which: int, premises: Sequence[str], hypotheses: Sequence[str]) -> np.ndarray:
-        wanted = dict.fromkeys([*premises, *hypotheses])
+    def _logs(self, first: Sequence[str], second: Sequence[str], model: nn.Module, place: int) -> Tensor:
+        """Log-probabilities (N, 3) by a model that takes the cached tensor at `place`."""
+        wanted = dict.fromkeys([*first, *second])
         new = [text for text in wanted if text not in self._read]
-        shares = np.zeros((len(premises), 3))
+        logs = torch.zeros((len(first), 3), dtype=torch.float64)
         with torch.inference_mode():
             self._read.update(
-                (text, tuple(head.read(row.float()) for head in self._heads))
+                (text, (*(head.read(row.float()) for head in self._heads), row[:, : row.shape[1] // len(LAYERS)]))
                 for text, row in zip(new, states(new, self.device), strict=True)
             )
-            read = {text: self._read[text][which] for text in wanted}
-            order = sorted(range(len(premises)), key=lambda i: len(read[premises[i]]) + len(read[hypotheses[i]]))
+            read = {text: self._read[text][place] for text in wanted}
+            order = sorted(range(len(first)), key=lambda i: len(read[first[i]]) + len(read[second[i]]))
             for start in range(0, len(order), AT_ONCE):
                 places = order[start : start + AT_ONCE]
-                a, b = (padded([read[texts[i]] for i in places]) for texts in (premises, hypotheses))
-                shares[places] = self._heads[which](*a, *b).double().softmax(1).numpy()
+                a, b = (padded([read[texts[i]] for i in places]) for texts in (first, second))
+                logs[places] = model(*a, *b).double().log_softmax(1)
         for text in wanted:
             self._read.move_to_end(text)
         while len(self._read) > max(KEPT, len(wanted)):
             self._read.popitem(last=False)
-        return shares
+        return logs

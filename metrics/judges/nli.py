@@ -11,7 +11,10 @@ the earlier line take the place of the statements. An answer to a question is sc
 more than `top` statements and `embed` is given, only the `top` statements nearest to the line by cosine are scored.
 
 `entail` may be two models: one for the claims of facts, and one for statements of any kind (sentences of a card; lines
-of personas without facts).
+of personas without facts). The latter was trained on (statement, line) and is asked in that order alone. A line that
+follows from one statement is less likely to contradict another, so for personas of text
+
+    logit p_inconsistent = logit max p(c, s) - ENTAILED max P(entailment | c, s)
 
 The maximum grows with the number of statements. The threshold for a contradiction depends on the model and has to be
 calibrated on labelled lines.
@@ -32,6 +35,7 @@ from scenarios.records import Judgement
 from scenarios.scripts import not_english
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
+ENTAILED = 2.0  # chosen on the written cards that were kept from training (`agents.judge_models.nli_cards`)
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 
@@ -51,9 +55,9 @@ class Nli:
     """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
     `entail(premises, hypotheses)` gives probabilities of shape (N, 3): contradiction, neutral, entailment. It is called
-    once for all pairs. `entail_free` takes its place for statements that are no claims of slots. `embed(texts)` gives
-    rows of unit length, shape (N, d). With `english` the models know English alone, and pairs with a text in another
-    script than English are unscored.
+    once for all pairs. `entail_free(statements, lines)` takes its place for statements that are no claims of slots.
+    `embed(texts)` gives rows of unit length, shape (N, d). With `english` the models know English alone, and pairs
+    with a text in another script than English are unscored.
     """
 
     entail: Entail
@@ -107,18 +111,17 @@ class Nli:
         return not_english("the line", line) or not_english(*against)
 
     def _probabilities(self, asked: list[tuple[str, str, bool]]) -> dict[tuple[str, str, bool], np.ndarray]:
-        """Three probabilities for each (statement, sentence, free): the mean over both orders of the texts."""
+        """Three probabilities for each (statement, sentence, free); by `entail` they are means over both orders."""
         by_key: dict[tuple[str, str, bool], np.ndarray] = {}
-        for entail, keys in (
-            (self.entail, [key for key in asked if not (key[2] and self.entail_free)]),
-            (self.entail_free, [key for key in asked if key[2] and self.entail_free]),
-        ):
-            if entail and keys:
-                premises, hypotheses = [key[0] for key in keys], [key[1] for key in keys]
-                both = np.asarray(entail(premises + hypotheses, hypotheses + premises), float)
-                if both.shape != (2 * len(keys), 3):
-                    raise ValueError(f"probabilities of shape {both.shape}: expected ({2 * len(keys)}, 3)")
-                by_key.update(zip(keys, (both[: len(keys)] + both[len(keys) :]) / 2, strict=True))
+        free = [key for key in asked if key[2] and self.entail_free]
+        others = [key for key in asked if not (key[2] and self.entail_free)]
+        if self.entail_free and free:
+            first, second = [key[0] for key in free], [key[1] for key in free]
+            by_key.update(zip(free, _checked(self.entail_free(first, second), len(free)), strict=True))
+        if others:
+            first, second = [key[0] for key in others], [key[1] for key in others]
+            both = _checked(self.entail(first + second, second + first), 2 * len(others))
+            by_key.update(zip(others, (both[: len(others)] + both[len(others) :]) / 2, strict=True))
         return by_key
 
     def _nearest(self, questions: list[_Question | None]) -> list[_Question | None]:
@@ -149,6 +152,8 @@ class Nli:
         if not np.isfinite(p).all():
             return [judgement(pair, self.name, unscored="no finite probability")]
         wrong = p[:, :, CONTRADICTION]
+        if self.entail_free and not pair.persona.facts and pair.metric != "line_to_line":
+            wrong = _discounted(wrong, p[:, :, ENTAILMENT].max())
         worst, sentence = np.unravel_index(wrong.argmax(), wrong.shape)
         rows = [self._row(pair, q, wrong, int(worst), int(sentence))]
         for c, fact in enumerate(q.facts if pair.metric != "qa" else ()):
@@ -160,6 +165,19 @@ class Nli:
         p = float(wrong[c, s])
         shown = {"span": q.spans[s], "claim": q.statements[c]} if p > 0.5 else {}
         return judgement(pair, self.name, p_inconsistent=p, verdict=p > 0.5, **shown, **rest)
+
+
+def _checked(probabilities: np.ndarray, n: int) -> np.ndarray:
+    checked = np.asarray(probabilities, float)
+    if checked.shape != (n, 3):
+        raise ValueError(f"probabilities of shape {checked.shape}: expected ({n}, 3)")
+    return checked
+
+
+def _discounted(p: np.ndarray, entailed: float) -> np.ndarray:
+    """p on the logit scale, less ENTAILED times the probability that the line follows from some statement."""
+    odds = np.exp(-ENTAILED * entailed)
+    return p * odds / (1 - p + p * odds)
 
 
 def _question(pair: Pair) -> _Question:

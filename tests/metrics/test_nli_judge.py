@@ -312,13 +312,45 @@ def test_the_weights_are_small_and_hold_what_the_head_has(name):
     assert path.stat().st_size < 1_000_000
 
 
+def test_the_joint_layers_are_stored_as_small_changes_of_the_encoders():
+    from safetensors.torch import load_file
+
+    from agents.judge_models import nli_joint
+
+    stored, untrained = load_file(nli_joint.WEIGHTS), nli_joint.JointLayers()
+    assert nli_joint.WEIGHTS.stat().st_size < 4_000_000
+    packed = nli_joint.packed(nli_joint.load_joint())
+    assert packed.keys() == stored.keys()
+    matrix = "layers.0.intermediate.dense.weight"
+    change = stored[f"{matrix}.left"].float() @ stored[f"{matrix}.right"].float()
+    assert np.allclose(nli_joint.load_joint().state_dict()[matrix], untrained.state_dict()[matrix] + change, atol=1e-6)
+    assert 0 < np.abs(change.numpy()).max() < 0.5
+
+
+def test_an_epoch_of_training_changes_the_joint_layers_and_nothing_of_the_encoder():
+    from agents.judge_models.nli_cards import cards
+    from agents.judge_models.nli_joint import JointLayers
+    from agents.judge_models.nli_joint_train import entailing, train
+
+    before = JointLayers().state_dict()
+    [(trained)] = train(cards()[0][:1], [], seed=1, epochs=1)
+    assert not np.allclose(trained.state_dict()["which"], before["which"])
+    assert all(
+        np.array_equal(before[name], weight)
+        for name, weight in JointLayers().state_dict().items()
+        if name.startswith("layers")
+    )
+    p = entailing(trained.eval())(["I have a cat."], ["My cat is asleep."])
+    assert p.shape == (1, 3) and p.sum() == pytest.approx(1, abs=1e-5)
+
+
 def test_the_head_for_free_text_compares_and_the_other_does_not(embedded_nli):
-    """Training prints .81 and .52 of the 1,008 lines of the held-out cards; here 16 of the 80 cards are read."""
+    """Of the 1,008 lines of the held-out cards .87 and .52 are right; here 16 of the 80 cards are read."""
     from agents.judge_models.nli_cards import cards, within_lines
 
     sample = cards()[1][:16]
     wins, lines = within_lines(embedded_nli.entail_free, sample)
-    assert wins / lines > 0.7
+    assert wins / lines > 0.8
     assert within_lines(embedded_nli.entail, sample)[0] / lines < 0.65
 
 
@@ -329,7 +361,9 @@ def test_statements_that_are_no_claims_of_slots_go_to_the_model_for_them():
     judge = Nli(by_table, entail_free=free)
     (of_card,) = judge.judge([pair("What a day!", persona=STRANGER)])
     (between,) = judge.judge([pair("What a day!", "Hello.", persona=STRANGER)])
-    assert of_card.p_inconsistent == between.p_inconsistent == pytest.approx(0.8)
+    # odds of 4, times exp(-2 * .1) since it may follow from a statement
+    assert of_card.p_inconsistent == pytest.approx(3.2749 / 4.2749, abs=1e-4)
+    assert between.p_inconsistent == pytest.approx(0.8)
     (of_facts,) = judge.judge([pair("What a day!")])
     assert of_facts.p_inconsistent == pytest.approx(0.05)
     (fact_lines,) = judge.judge([pair("What a day!", "Hello.", persona=GRACE)])
