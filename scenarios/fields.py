@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from scenarios.endpoints import PROVIDERS
+
 
 class Strict(BaseModel):
     """A part of a file: unknown keys are refused, values are not converted to another type, and instances are
@@ -39,20 +41,33 @@ def _spoken(text: str) -> str:
 
 
 def _endpoint(text: str) -> str:
-    if text != "openai" and not text.startswith(("http://", "https://")):
-        raise ValueError("expected 'openai' or a URL that starts with http:// or https://")
+    if text in PROVIDERS:
+        return text
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"expected a URL that starts with http:// or https://, or one of {', '.join(PROVIDERS)}")
     parts = urlsplit(text)
     try:
         parts.port  # noqa: B018 - reading it checks it
     except ValueError:
         raise ValueError("expected a URL whose port is a number") from None
     if "@" in parts.netloc or parts.query:
-        raise ValueError("expected a URL without a name, password or query; a key belongs in OPENAI_API_KEY")
+        raise ValueError(
+            "expected a URL without a name, password or query; a key belongs in OPENAI_API_KEY, or in the variable "
+            "that api_key_env names"
+        )
     return text
 
 
 Text = Annotated[str, Field(min_length=1)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)] | None
+ApiKeyEnv = Annotated[
+    Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")] | None,
+    Field(description="name of the environment variable that holds the endpoint's key; null for the provider's own"),
+]
+Connections = Annotated[
+    Annotated[int, Field(ge=1, le=256)] | None,
+    Field(description="most requests at a time to the endpoint; null for 16, or 64 where it works like a local engine"),
+]
 Words = Annotated[str, AfterValidator(_spoken)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

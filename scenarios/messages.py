@@ -15,7 +15,13 @@ _LOGIN = re.compile(r"(?<=://)[^\s'\"@]++@?")
 _PARAMETER = re.compile(r"(?<=[?&])[^=&\s]++=?")  # with a "=" at its end, the name of a URL's parameter
 _SECRET_NAME = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _VALUE = re.compile(r"[^&\s'\"]+")
+_hidden_variables: set[str] = set()  # others that hold a secret, by name
 READ = 10_000  # characters of an error's text that are looked at: a server may send any number
+
+
+def hide_variable(name: str) -> None:
+    """From now on the value of that environment variable is hidden, whatever its name ends with."""
+    _hidden_variables.add(name)
 
 
 def hidden(text: str) -> str:
@@ -24,7 +30,7 @@ def hidden(text: str) -> str:
     Every secret of the environment is replaced by its variable's name in brackets, and the login of a URL by "…".
     """
     for name, value in os.environ.items():
-        if NAMED.search(name) and len(value) >= SHORTEST:
+        if (NAMED.search(name) or name in _hidden_variables) and len(value) >= SHORTEST:
             text = text.replace(value, f"[{name}]")
     return _without_values(_LOGIN.sub(lambda login: "…@" if login[0].endswith("@") else login[0], text))
 

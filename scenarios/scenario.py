@@ -19,6 +19,8 @@ from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
 from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_kind, validate
 
+ACCESS = ("timeout_s", "api_key_env", "max_connections")  # keys that decide nothing that a server says
+
 
 class Scenario(ScenarioFile):
     """A checked scenario. After `load_scenario`, `personas` are absolute paths."""
@@ -27,12 +29,13 @@ class Scenario(ScenarioFile):
         """SHA-256, in hex, of everything that decides the dialogues: the content, and the cast by the content of its
         files.
 
-        The location of persona files does not count, nor the concurrency, the time limits of servers, and whether
+        The location of persona files does not count, nor the concurrency, how servers are accessed, and whether
         judges are validated.
         """
         content = self.resolved() | {"personas": [Path(path).name for path in self.personas], "concurrency": None}
-        for waits in (*content["seats"].values(), content["measure"]["llm"]):
-            del waits["timeout_s"]
+        for settings in (*content["seats"].values(), content["measure"]["llm"]):
+            for name in ACCESS:
+                settings.pop(name, None)
         del content["measure"]["validate"]
         cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
         text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from scenarios import plugins
-from scenarios.fields import HUMAN, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
+from scenarios.fields import HUMAN, ApiKeyEnv, Connections, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
 from scenarios.persona_schema import PersonaSpec, mapping_or_text
 from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
@@ -23,6 +23,7 @@ DEFAULT_METRICS = (
     "contradictions",
     "tripwires",
 )
+LEFT_OUT = ("steer", "api_key_env", "max_connections")  # of a resolved scenario, where they are not set
 SeatName = Literal["assistant", "user"]
 Metric = Annotated[str, name_in(plugins.METRICS)]
 JudgeName = Annotated[str, name_in(plugins.JUDGES)]
@@ -76,6 +77,8 @@ class SeatConfig(Strict):
     )
     steer: SteerConfig | None = Field(default=None, description="how its model's states are moved; null for not at all")
     endpoint: Endpoint = None
+    api_key_env: ApiKeyEnv = None
+    max_connections: Connections = None
     timeout_s: Finite = Field(
         default=120.0, gt=0, description="time limit of a line on an endpoint, in seconds, including retries"
     )
@@ -171,6 +174,8 @@ class LlmConfig(Strict):
         default="embedded", description="embedded, a hub id, a path, or with an endpoint its name there"
     )
     endpoint: Endpoint = None
+    api_key_env: ApiKeyEnv = None
+    max_connections: Connections = None
     timeout_s: Finite = Field(
         default=120.0, gt=0, description="time limit of a judgement on an endpoint, in seconds, including retries"
     )
@@ -287,16 +292,18 @@ class ScenarioFile(Strict):
     def resolved(self) -> dict[str, Any]:
         """The content as plain data with defaults written out.
 
-        Defaults of nodes, edges and inline personas are left out, and so are `fork` and `steer` where they are not set.
+        Defaults of nodes, edges and inline personas are left out, and so are `fork` and LEFT_OUT where not set.
         """
         content = self.model_dump(mode="json", by_alias=True, exclude=None if self.fork else {"fork"})
         if self.fork:
             content["fork"] = self.fork.model_dump(mode="json", exclude_none=True)
         content["seats"] = {
-            name: {key: value for key, value in seat.items() if key != "steer" or value}
+            name: {key: value for key, value in seat.items() if key not in LEFT_OUT or value}
             | ({"persona": given.plain()} if isinstance(given := self.seats[name].persona, PersonaSpec) else {})
             for name, seat in content["seats"].items()
         }
+        llm = content["measure"]["llm"]
+        content["measure"]["llm"] = {key: value for key, value in llm.items() if key not in LEFT_OUT or value}
         content["graph"] = self.graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return content
 

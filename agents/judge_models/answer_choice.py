@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from agents.engine.protocol import Engine, Sampling
-from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, content_of, in_time
+from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, content_of, failure, in_time
 from agents.servers.parameters import NeededParameter, chat
 from scenarios.messages import reason
 from scenarios.spoken import opens_thought, without_thoughts
@@ -131,16 +131,24 @@ class EndpointChooser:
     """
 
     def __init__(
-        self, endpoint: str, model: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, pause_s: float = PAUSE_S
+        self,
+        endpoint: str,
+        model: str,
+        timeout_s: float = TIMEOUT_S,
+        retries: int = RETRIES,
+        pause_s: float = PAUSE_S,
+        api_key_env: str | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
-        self.endpoint, self.model, self.client = endpoint, model, client(endpoint, timeout_s, retries)
-        self.way = LOGPROBS
+        self.endpoint, self.model, self.api_key_env = endpoint, model, api_key_env
+        self.client, self.at_once, self.way = client(endpoint, timeout_s, retries, api_key_env), at_once, LOGPROBS
         self.timeout_s, self.pause_s = timeout_s, pause_s
         self._lock, self._failures, self._again, self._why = threading.Lock(), 0, 0.0, ""
 
     def choose(self, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]) -> list[list[float] | str]:
         """For each prompt, one log-probability in nats per option, or the reason why there is none."""
-        return in_time(self._choose, list(zip(prompts, options, strict=True)), AT_ONCE, self.timeout_s, self._failed)
+        asked = list(zip(prompts, options, strict=True))
+        return in_time(self._choose, asked, self.at_once, self.timeout_s, self._failed)
 
     def _choose(self, asked: tuple[Prompt, Sequence[str]]) -> list[float] | str:
         from openai import APIError, BadRequestError, UnprocessableEntityError
@@ -164,7 +172,7 @@ class EndpointChooser:
                 way += 1 if way < WORDS or out_of_room else 2
                 continue
             except (APIError, *NO_ANSWER) as error:
-                return self._failed(reason(error))
+                return self._failed(failure(self.endpoint, self.api_key_env, error))
             if shares is CUT_OFF:
                 way = THINKING
             elif shares is None:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from agents.engine.protocol import Sampling
 from agents.engine.sentences import first_sentences
 from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
-from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, content_of, in_time
+from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, content_of, failure, in_time
 from agents.servers.parameters import chat
-from scenarios.messages import composed, reason
+from scenarios.messages import composed
 from scenarios.records import derive_seed
 from scenarios.scripts import count_words
 from scenarios.spoken import spoken_words
@@ -26,7 +26,7 @@ class EndpointSeat:
     """A seat whose lines come from a server.
 
     `unasked` is the reason why it cannot be asked questions; `timeout_s` is the time limit of a line in seconds,
-    including retries.
+    including retries; `api_key_env` names the variable of the key; `at_once` is the most requests under way.
     """
 
     def __init__(
@@ -36,10 +36,12 @@ class EndpointSeat:
         sampling: Sampling,
         unasked: str = "chat completions give no log-probabilities of given words",
         timeout_s: float = TIMEOUT_S,
+        api_key_env: str | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
         self.endpoint, self.model, self.sampling = endpoint, model, sampling
-        self.unasked, self.timeout_s = unasked, timeout_s
-        self.client = client(endpoint, timeout_s)
+        self.unasked, self.timeout_s, self.at_once = unasked, timeout_s, at_once
+        self.api_key_env, self.client = api_key_env, client(endpoint, timeout_s, api_key_env=api_key_env)
         self._messages: dict[int, list[dict[str, str]]] = {}
 
     def open(self, systems: Mapping[int, str]) -> None:
@@ -90,7 +92,7 @@ class EndpointSeat:
         return in_time(
             self._answer,
             list(zip(views, cues, strict=True)),
-            AT_ONCE,
+            self.at_once,
             self.timeout_s,
             lambda why: Trouble(f"the endpoint failed: {why}"),
         )
@@ -104,7 +106,7 @@ class EndpointSeat:
             choice = answer.choices[0]
             said, thought = content_of(choice.message)
         except (APIError, *NO_ANSWER) as error:
-            return Trouble(f"the endpoint failed: {reason(error)}")
+            return Trouble(f"the endpoint failed: {failure(self.endpoint, self.api_key_env, error)}")
         if len(said) > CHARACTERS * sampling.max_tokens:
             return Trouble(
                 f"the endpoint failed: its answer has {len(said):,} characters; expected {sampling.max_tokens} tokens "

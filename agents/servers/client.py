@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from scenarios.endpoints import OPENAI, PROVIDERS, expected_key, key_of, url_of
 from scenarios.messages import reason
 
-OPENAI = "openai"  # in a scenario: the server named by OPENAI_BASE_URL, or OpenAI's own
 RETRIES = 8  # of the client, after 0.5 to 8 s with jitter, or as long as the server's Retry-After says
 TIMEOUT_S = 120.0  # for an answer in all: tries and the waits between them
 CHECK_TIMEOUT_S = 5.0
+UNLISTED = ("anthropic",)  # it lists its models for another kind of key header only
 AT_ONCE = 16  # requests under way
 # what the client raises on a page that is no API's answer
 NO_ANSWER = (
@@ -39,18 +40,23 @@ class Asked:
     refused: str = ""
 
 
-def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES):
-    """An openai client for a base URL; the key is OPENAI_API_KEY, which a server without keys ignores."""
+def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, api_key_env: str | None = None):
+    """An openai client for a provider's name or a base URL, with the key of `scenarios.endpoints.key_of`.
+
+    Raises ValueError where a key is missing.
+    """
     from openai import DefaultHttpxClient, OpenAI
 
-    url = None if endpoint == OPENAI else endpoint
-    return OpenAI(
-        base_url=url,
-        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+    server = OpenAI(
+        base_url=url_of(endpoint),
+        api_key=key_of(endpoint, api_key_env) or "none",
         timeout=timeout_s,
         max_retries=retries,
         http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note]}),
     )
+    if endpoint != OPENAI:  # the client sends those of the environment to every server
+        server.organization = server.project = None
+    return server
 
 
 def _hurry(request) -> None:
@@ -107,18 +113,29 @@ def in_time(
     return [answers[place] for place in range(len(items))]
 
 
-def check(endpoint: str, model: str) -> None:
-    """Raises ValueError where a server does not answer, refuses access, or does not have the model."""
+def failure(endpoint: str, api_key_env: str | None, error: Exception) -> str:
+    """Why a server gave no answer, in one sentence; where it refused access, with the key that was expected."""
+    refused = getattr(error, "status_code", None) == 401
+    return reason(error) + (f"; {expected_key(endpoint, api_key_env)}" if refused else "")
+
+
+def check(endpoint: str, model: str, api_key_env: str | None = None) -> None:
+    """Raises ValueError where a server does not answer, refuses access, or does not have the model, or a key is
+    missing.
+    """
     from openai import APIStatusError, OpenAIError
 
+    server = client(endpoint, CHECK_TIMEOUT_S, 0, api_key_env)
+    if endpoint in UNLISTED:
+        return
     try:
-        served = [entry.id for entry in client(endpoint, CHECK_TIMEOUT_S, 0).models.list()]
+        served = [entry.id for entry in server.models.list()]
     except APIStatusError as error:
         if error.status_code in (401, 403):
             raise ValueError(
-                f"endpoint {endpoint} refuses us ({reason(error)}); expected a key in OPENAI_API_KEY"
+                f"endpoint {endpoint} refuses us ({reason(error)}); {expected_key(endpoint, api_key_env)}"
             ) from None
-        if error.status_code == 404 and not endpoint.rstrip("/").endswith("/v1"):
+        if error.status_code == 404 and endpoint not in PROVIDERS and not endpoint.rstrip("/").endswith("/v1"):
             raise ValueError(
                 f"endpoint {endpoint} has no models to list; did you mean {endpoint.rstrip('/')}/v1?"
             ) from None

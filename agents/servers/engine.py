@@ -22,6 +22,7 @@ from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
 from agents.models.pieces import piece_encoder
+from agents.servers.answers import prompt_logprobs, sampled, tokens_computed
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import composed, reason
 
@@ -45,13 +46,14 @@ class Server:
     context: int  # tokens of prompt and answer together; 0 where it does not say
     reading: Reading | None
     lacks: tuple[str, ...]  # what an engine needs and this server has not; () where it can be one
+    api_key_env: str | None = None
 
 
-def survey(endpoint: str, model: str) -> Server:
+def survey(endpoint: str, model: str, api_key_env: str | None = None) -> Server:
     """What a server supports, from one request. Raises ValueError where it does not answer."""
     from openai import APIConnectionError, OpenAIError
 
-    asked = client(endpoint, PROBE_TIMEOUT_S, 1)
+    asked = client(endpoint, PROBE_TIMEOUT_S, 1, api_key_env)
     try:
         listed = {entry.id: entry for entry in asked.models.list()}
     except APIConnectionError as error:
@@ -96,7 +98,7 @@ def survey(endpoint: str, model: str) -> Server:
                 "log-probabilities of given tokens that agree with those of sampled ones (with LoRAs: "
                 "--lora-target-modules)"
             ]
-    return Server(endpoint, model, tuple(listed), context, reading, tuple(lacks))
+    return Server(endpoint, model, tuple(listed), context, reading, tuple(lacks), api_key_env)
 
 
 def _probed(choice) -> dict[str, bool]:
@@ -126,7 +128,7 @@ def _agrees(asked, model: str, choice) -> bool:
         temperature=0.0,
         extra_body={"prompt_logprobs": 0, **AS_ASKED},
     ).choices[0]
-    given = _prompt_logprobs(choice.token_ids, again)
+    given = prompt_logprobs(choice.token_ids, again)
     return all(abs(a - b) < SAME_NATS for a, b in zip(given, choice.logprobs.token_logprobs, strict=True))
 
 
@@ -153,17 +155,17 @@ class ServedEngine:
 
     Sampled tokens depend on the seed alone where the server supports seeds. One token of the context is kept free,
     since a server samples a token even when it scores. `timeout_s` is the time limit of each answer in seconds,
-    including retries. It gives no states and cannot be steered (ValueError).
+    including retries, `at_once` the most requests under way. It gives no states and cannot be steered (ValueError).
     """
 
-    def __init__(self, server: Server, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, server: Server, timeout_s: float = TIMEOUT_S, at_once: int = AT_ONCE) -> None:
         if server.lacks or server.reading is None:
             raise ValueError(lacking(server))
-        self.server, self.timeout_s = server, timeout_s
+        self.server, self.timeout_s, self.at_once = server, timeout_s, at_once
         self.tokenizer, self._stop_ids = server.reading.tokenizer, server.reading.stop_ids
         self._thought_tags = thought_tags(self.tokenizer)
         self._encode = piece_encoder(self.tokenizer, server.reading.format)
-        self.client = client(server.endpoint, timeout_s)
+        self.client = client(server.endpoint, timeout_s, api_key_env=server.api_key_env)
         parts = urlsplit(str(self.client.base_url))
         self._info = EngineInfo(
             server.model,
@@ -233,7 +235,7 @@ class ServedEngine:
             for branch, settings in zip(branches, sampling, strict=True)
         )
         wanted = [i for i, settings in enumerate(sampling) if settings.max_tokens > 0]
-        answers = self._ask("generate", [(self._line(branches[i], sampling[i]), _sampled) for i in wanted])
+        answers = self._ask("generate", [(self._line(branches[i], sampling[i]), sampled) for i in wanted])
         samples = [Sample((), (), "length")] * len(branches)
         for i, answer in zip(wanted, answers, strict=True):
             samples[i] = self._sample(answer, sampling[i])
@@ -257,7 +259,7 @@ class ServedEngine:
         answers = self._ask(
             "score",
             [
-                (self._scored(branch, [*given, *target]), partial(_prompt_logprobs, target))
+                (self._scored(branch, [*given, *target]), partial(prompt_logprobs, target))
                 for branch, given, target in flat
                 if target
             ],
@@ -312,13 +314,17 @@ class ServedEngine:
             asked, read = request
             try:
                 answer = self.client.completions.create(**asked)
-                return read(answer.choices[0]), _computed(answer.usage)
+                return read(answer.choices[0]), tokens_computed(answer.usage)
             except (OpenAIError, *MALFORMED) as error:
                 return _failed(self.server.endpoint, error), 0
 
         start = time.perf_counter()
         answers = in_time(
-            send, requests, AT_ONCE, self.timeout_s, lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0)
+            send,
+            requests,
+            self.at_once,
+            self.timeout_s,
+            lambda why: (_failed(self.server.endpoint, TimeoutError(why)), 0),
         )
         self._usage.seconds[phase] += time.perf_counter() - start
         self._usage.tokens_computed += sum(computed for _, computed in answers)
@@ -364,33 +370,6 @@ class ServedEngine:
 def lacking(server: Server) -> str:
     """The error message for a server that lacks something."""
     return f"endpoint {server.endpoint} lacks {', and '.join(server.lacks)}; expected a server such as vLLM"
-
-
-def _sampled(choice) -> Sample:
-    """The sample of an answer. Raises TypeError or ValueError where the answer is incomplete."""
-    pairs = list(zip(choice.token_ids, choice.logprobs.token_logprobs, strict=True))
-    return Sample(
-        tuple(token for token, _ in pairs),
-        tuple(float(p) for _, p in pairs),
-        "stop" if choice.finish_reason == "stop" else "length",
-    )
-
-
-def _prompt_logprobs(target: Sequence[int], choice) -> list[float]:
-    """log p of the last tokens of a prompt; each position holds {token id: {logprob, ...}} of its token."""
-    return [
-        float(place[str(token)]["logprob"])
-        for place, token in zip(choice.prompt_logprobs[-len(target) :], target, strict=True)
-    ]
-
-
-def _computed(usage) -> int:
-    """The tokens that went through the model: the prompt's without cached ones, and all sampled ones but the last.
-
-    Cached ones are known where the server reports them (vLLM: --enable-prompt-tokens-details).
-    """
-    cached = usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens
-    return usage.prompt_tokens - (cached or 0) + usage.completion_tokens - 1
 
 
 def _failed(endpoint: str, error: Exception) -> ValueError:

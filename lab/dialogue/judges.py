@@ -200,7 +200,7 @@ def _check_llm(measure: Measure) -> None:
     from agents.servers import client
 
     if measure.llm.endpoint:
-        client.check(measure.llm.endpoint, measure.llm.model)
+        client.check(measure.llm.endpoint, measure.llm.model, measure.llm.api_key_env)
     else:
         loading.check(measure.llm.model)
 
@@ -212,11 +212,19 @@ def _llm_engines(measure: Measure) -> Collection[str]:
 def _llm(models: Models) -> Judge:
     from agents.judge_models.answer_choice import EndpointChooser, EngineChooser
     from agents.models import loading
+    from agents.servers.client import AT_ONCE
     from metrics.judges.llm import Llm
 
     spec = models.measure.llm
     if spec.endpoint:
-        return Llm(EndpointChooser(spec.endpoint, spec.model, spec.timeout_s).choose, spec.protocol)
+        chooser = EndpointChooser(
+            spec.endpoint,
+            spec.model,
+            spec.timeout_s,
+            api_key_env=spec.api_key_env,
+            at_once=spec.max_connections or AT_ONCE,
+        )
+        return Llm(chooser.choose, spec.protocol)
     engine, adapter = models.engines[base_model(spec.model)], loading.parse(spec.model).adapter
     engine.open([], adapter)  # refused now, not at the first line
     return Llm(EngineChooser(engine, adapter).choose, spec.protocol)

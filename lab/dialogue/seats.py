@@ -33,8 +33,10 @@ def base_model(model: str) -> str:
 
 
 def engine_name(spec: SeatSpec) -> str:
-    """The name of the seat's engine; seats with the same model and endpoint share an engine."""
-    return f"{spec.model} at {spec.endpoint}" if spec.endpoint else base_model(spec.model)
+    """The name of the seat's engine; seats with the same model, endpoint and key share an engine."""
+    if not spec.endpoint:
+        return base_model(spec.model)
+    return f"{spec.model} at {spec.endpoint}" + (f" by {spec.api_key_env}" if spec.api_key_env else "")
 
 
 def find_servers(scenario: Scenario) -> dict[str, Server]:
@@ -44,20 +46,26 @@ def find_servers(scenario: Scenario) -> dict[str, Server]:
     """
     from agents.servers.engine import survey
 
-    asked = {engine_name(spec): (spec.endpoint, spec.model) for spec in model_seats(scenario) if spec.endpoint}
-    return {name: survey(endpoint, model) for name, (endpoint, model) in asked.items()}
+    asked = {
+        engine_name(spec): (spec.endpoint, spec.model, spec.api_key_env)
+        for spec in model_seats(scenario)
+        if spec.endpoint
+    }
+    return {name: survey(*access) for name, access in asked.items()}
 
 
 def served_engines(scenario: Scenario, servers: Mapping[str, Server]) -> dict[str, Engine]:
     """The engines of servers that lack nothing, by name. Seats that share an engine use the longest of their time
-    limits.
+    limits and the least of their connections.
     """
-    from agents.servers.engine import ServedEngine
+    from agents.servers.engine import AT_ONCE, ServedEngine
 
-    patience = {
-        name: max(spec.timeout_s for spec in model_seats(scenario) if engine_name(spec) == name) for name in servers
-    }
-    served = {name: ServedEngine(server, patience[name]) for name, server in servers.items() if not server.lacks}
+    served = {}
+    for name, server in servers.items():
+        if not server.lacks:
+            seats = [spec for spec in model_seats(scenario) if engine_name(spec) == name]
+            at_once = min(spec.max_connections or AT_ONCE for spec in seats)
+            served[name] = ServedEngine(server, max(spec.timeout_s for spec in seats), at_once)
     return cast("dict[str, Engine]", served)  # with all that a seat asks: neither trained nor watched
 
 
@@ -80,6 +88,7 @@ def make_seat(
     from agents.seats.chat import EndpointSeat
     from agents.seats.model import ModelSeat
     from agents.seats.scripted import ScriptedSeat
+    from agents.servers.client import AT_ONCE
     from agents.servers.engine import lacking
 
     sampling = Sampling(
@@ -94,7 +103,15 @@ def make_seat(
         return ScriptedSeat(spec.script)
     name = engine_name(spec)
     if spec.endpoint and name in servers and servers[name].lacks:
-        return EndpointSeat(spec.endpoint, spec.adapter or spec.model, sampling, lacking(servers[name]), spec.timeout_s)
+        return EndpointSeat(
+            spec.endpoint,
+            spec.adapter or spec.model,
+            sampling,
+            lacking(servers[name]),
+            spec.timeout_s,
+            spec.api_key_env,
+            spec.max_connections or AT_ONCE,
+        )
     if spec.endpoint:
         adapter = spec.adapter
     else:
@@ -121,14 +138,14 @@ def check_respondent(study: Study) -> None:
 def check_speaker(spec) -> None:
     """Raises ValueError where the model or adapter of a seat is missing, or its server lacks them.
 
-    `spec` has the fields endpoint, model and adapter.
+    `spec` has the fields endpoint, api_key_env, model and adapter.
     """
     from agents.models import loading
     from agents.servers import client
 
     if spec.endpoint:
         for name in filter(None, (spec.model, spec.adapter)):
-            client.check(spec.endpoint, name)
+            client.check(spec.endpoint, name, spec.api_key_env)
     else:
         loading.check(spec.model)
         if spec.adapter:
@@ -146,7 +163,10 @@ def respondent(study: Study, hosting: Hosting) -> Respondent:
 
     seat = study.seats.assistant
     if seat.endpoint:
-        engine, adapter = cast("Engine", ServedEngine(survey(seat.endpoint, seat.model))), seat.adapter
+        engine, adapter = (
+            cast("Engine", ServedEngine(survey(seat.endpoint, seat.model, seat.api_key_env))),
+            seat.adapter,
+        )
     else:
         engine = hosting(base_model(seat.model), study.dtype, study.device)
         adapter = loading.check_adapter(seat.adapter) if seat.adapter else loading.parse(seat.model).adapter

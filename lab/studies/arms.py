@@ -140,6 +140,7 @@ def arm_scenario(study: Study, file: str, changes: Mapping[str, object], adapter
         "device": study.device,
         f"seats.{USER}.model": seat.model,
         f"seats.{USER}.endpoint": seat.endpoint,
+        f"seats.{USER}.api_key_env": seat.api_key_env,
         f"seats.{USER}.adapter": adapter or seat.adapter,
     }
     return load_scenario(_file(study, file), as_items({**study_settings, **changes}))

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, create_model
 
-from scenarios.fields import Endpoint, Strict, Text, absolute, model_anywhere
+from scenarios.fields import ApiKeyEnv, Endpoint, Strict, Text, absolute, model_anywhere
 from scenarios.overrides import override
 from scenarios.suggestions import nearest, nearest_path
 from scenarios.yaml_files import Document, dump, kind_of, read_kind, read_yaml, validate, yaml_text
@@ -35,6 +35,7 @@ class RespondentConfig(Strict):
         default=None, description="path of a trained adapter, or with an endpoint its name there"
     )
     endpoint: Endpoint = None
+    api_key_env: ApiKeyEnv = None
 
 
 class StudySeats(Strict):
@@ -73,7 +74,10 @@ class Study(Strict):
         file.
         """
         stimuli = hashlib.sha256(yaml_text(self.stimuli).encode()).hexdigest()
-        content = self.model_dump(mode="json") | {"sizes": self.numbers(), "stimuli": stimuli}
+        content = self.model_dump(mode="json", exclude={"seats": {"assistant": {"api_key_env"}}}) | {
+            "sizes": self.numbers(),
+            "stimuli": stimuli,
+        }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

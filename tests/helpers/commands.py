@@ -54,7 +54,7 @@ def lab(*arguments: object, preexec_fn=None, **env: str) -> subprocess.Completed
     )
 
 
-def inside(main: Callable[[Sequence[str]], int], *arguments: object) -> subprocess.CompletedProcess:
+def inside(main: Callable[[Sequence[str]], int], *arguments: object, **env: str) -> subprocess.CompletedProcess:
     """`lab(...)` without the seconds that a process takes to start: the command in this one, which is left as it
     was.
     """
@@ -65,7 +65,7 @@ def inside(main: Callable[[Sequence[str]], int], *arguments: object) -> subproce
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
         chdir(ROOT),
-        mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.dict(os.environ, environment(**env), clear=True),
     ):
         kept = os.dup(1), os.dup(2)
         try:

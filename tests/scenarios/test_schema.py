@@ -166,7 +166,7 @@ def test_key_written_twice_is_refused_with_both_lines(small):
         (
             "temperature: 0.8",
             "endpoint: ftp://x",
-            "line 10: seats.user.endpoint is 'ftp://x'; expected 'openai' or a URL",
+            "line 10: seats.user.endpoint is 'ftp://x'; expected a URL that starts with",
         ),
         ("temperature: 0.8", "script: []", "line 10: seats.user.script is a list of 0; expected at least 1 of them"),
         ("temperature: 0.8", "script: ['  ']", "line 10: seats.user.script.0 is '  '; expected words"),
