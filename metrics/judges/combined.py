@@ -39,9 +39,9 @@ from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.ownership import about_self
 from scenarios.records import Judgement
 
-INTERCEPT, NLI, LIKELIHOOD = -0.25, 0.54, 0.75
+INTERCEPT, NLI, LIKELIHOOD = 0.26, 0.78, 0.75
 MOST = 4.0
-SURE = 0.58  # logits: p_nli = 0.64
+SURE = 0.88  # logits: p_nli = 0.71
 NEAR = 0.35  # cosine of a sentence and a claim about the same thing
 
 
