@@ -84,12 +84,19 @@ def not_english(what: str, text: str) -> str | None:
 
 
 def _foreign(text: str, known: frozenset[str]) -> str | None:
-    """The script of most letters of the text, capitalised, where it is none of those known."""
+    """The script of most letters of the text, capitalised, where neither it nor that of most words is known."""
     if text.isascii() and known >= _ENGLISH:
         return None
-    scripts = Counter(filter(None, map(_script, text)))
-    most = max(scripts, key=lambda script: scripts[script], default=None)
-    return most.title() if most and most not in known else None
+    most = _most(text)
+    if not most or most in known or _most(word[0] for word in words_of(text)) in known:  # "我住在London"
+        return None
+    return most.title()
+
+
+def _most(characters: Iterable[str]) -> str | None:
+    """The script of most of the letters; None where there are none."""
+    scripts = Counter(filter(None, map(_script, characters)))
+    return max(scripts, key=lambda script: scripts[script], default=None)
 
 
 @lru_cache(maxsize=256)

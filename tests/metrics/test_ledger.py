@@ -13,7 +13,7 @@ from metrics.judges import Pair
 from metrics.judges.ledger import Ledger
 from metrics.judges.text.claims import claims
 from scenarios.personas import load_personas
-from scenarios.records import Fact, Persona, Slot
+from scenarios.records import Fact, Persona, Recognition, Slot
 
 HOME = Slot(
     "home",
@@ -464,6 +464,54 @@ def test_patterns_in_a_script_without_blanks_are_matched_without_them():
         ("我住在成都。", "你好！", "如果我住在上海，", "我住在上海吗？"),
     )
     assert [verdict(line) for line in wrong] == [True] * 3 and [verdict(line) for line in right] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("pattern", "own", "other", "lines", "silent"),
+    [
+        ("मैं {value} में रहता हूँ", "दिल्ली", "मुंबई", "नमस्ते, मैं {} में रहता हूँ।", "मैं मुंबईकर में रहता हूँ।"),
+        ("ฉันอยู่ที่{value}", "กรุงเทพ", "ภูเก็ต", "สวัสดีค่ะ ฉันอยู่ที่{}ค่ะ", "ฉันชอบภูเก็ต"),
+        (
+            "私は{value}に住んでいます。",
+            "東京",
+            "大阪",
+            "はい、私は{}に住んでいます！",
+            "彼は「私は大阪に住んでいます」と言った。",
+        ),
+        ("أسكن في {value}", "القاهرة", "دبي", "نعم، أسكن في {}.", "هل أسكن في دبي؟"),
+        ("من در {value} زندگی می\u200cکنم", "تهران", "شیراز", "من در {} زندگی می\u200cکنم.", "من شیراز را دوست دارم."),
+        ("আমি {value} থাকি", "ঢাকায়", "সিলেটে", "হ্যাঁ, আমি {} থাকি।", "আমি সিলেটে যাই।"),
+        ("நான் {value} வசிக்கிறேன்", "சென்னையில்", "மதுரையில்", "நான் {} வசிக்கிறேன்.", "நான் மதுரையில் பிறந்தேன்."),
+        ("אני גר ב{value}", "חיפה", "תל אביב", "כן, אני גר ב{}.", "אני אוהב את תל אביב."),
+        ("Я живу в {value}", "Москве", "Риге", "Да, я живу в {}.", "Он сказал: «Я живу в Риге»."),
+        ("Tôi sống ở {value}", "Hà Nội", "Huế", "Vâng, tôi sống ở {}.", "Tôi thích Huế."),
+        ("我住在{value}", "London", "Paris", "我住在 {}。", "我喜欢Paris。"),
+    ],
+)
+def test_a_claim_in_any_script_is_found_and_one_that_asserts_nothing_is_not(pattern, own, other, lines, silent):
+    home = Slot("home", pattern, "", ("",), (pattern,), (own, other))
+    persona = Persona("x", "X", "", (Fact(home, own, (other,)),))
+    said = (lines.format(own), silent, lines.format(other))
+    pairs = [Pair(0, turn, "user", "prompt_to_line", line, "persona", persona) for turn, line in enumerate(said)]
+    rows = [row for row in Ledger().judge(pairs) if row.against == "persona"]
+    assert [row.verdict for row in rows] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [("我今年25岁。", False), ("我今年 ３０ 岁。", True), ("我二十五岁了", False), ("我三十岁了", True)],
+)
+def test_an_age_is_read_in_the_numerals_of_other_scripts(line, verdict):
+    age = Slot("age", "我今年{value}岁。", "", ("",), ("我今年{value}岁", "我{value}岁了"), ("25", "30"))
+    persona = Persona("x", "小梅", "", (Fact(age, "25", ("30",)),))
+    assert Ledger().judge([Pair(0, 0, "user", "prompt_to_line", line, "persona", persona)])[0].verdict is verdict
+
+
+def test_a_denial_in_another_script_denies_every_value():
+    pet = Slot("pet", "我有{value}。", "", ("",), ("我有{value}",), ("猫", "狗"), Recognition(denials=("我没有宠物",)))
+    persona = Persona("x", "小梅", "", (Fact(pet, "猫", ("狗",)),))
+    (row, *_) = Ledger().judge([Pair(0, 0, "user", "prompt_to_line", "我没有宠物。", "persona", persona)])
+    assert row.verdict is True
 
 
 def test_particles_may_be_written_onto_a_value():

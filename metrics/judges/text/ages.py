@@ -18,6 +18,8 @@ _NUMBER_WORD = (
 )
 NUMBER = rf"(?:\d{{1,3}}|{_NUMBER_WORD})"
 DECADE = rf"(?:(?:early|mid|late)[\s-])?(?:{'|'.join(ten[:-1] + 'ies' for ten in _TENS)}|[2-9]0{APOSTROPHE}?s)"
+_HAN = "零一二三四五六七八九"
+HAN_NUMBER = rf"[{_HAN}〇两兩十百]{{1,5}}"
 _ORDINALS: Sequence[str] = "first second third fourth fifth sixth seventh eighth ninth".split()
 ORDINAL = (
     rf"(?:(?:{'|'.join(_TENS)})[\s-])?(?:{'|'.join(_ORDINALS)})|"
@@ -39,6 +41,8 @@ def years(plain: str) -> str:
     if decade := re.search(rf"\b{DECADE}$", plain):
         return _decade(decade[0])
     plain = re.sub(rf"\b(?:{ORDINAL})$", lambda ordinal: _cardinal(ordinal[0]), plain)
+    if re.fullmatch(HAN_NUMBER, plain):
+        return str(_han_number(plain))
     number = re.search(rf"\b{NUMBER}\b", plain)
     return str(_number(number[0])) if number else plain
 
@@ -52,6 +56,17 @@ def _number(words: str) -> int:
     tens, *ones = re.split(r"[\s-]+", words)
     base = 10 * (_TENS.index(tens) + 2) if tens in _TENS else _ONES.index(tens) + 1
     return base + (_ONES.index(ones[0]) + 1 if ones else 0)
+
+
+def _han_number(text: str) -> int:
+    """A number below a thousand in Chinese numerals: 25 of "二十五"."""
+    total, last = 0, 0
+    for letter in re.sub("[两兩]", "二", text.replace("〇", "零")):
+        if letter in "十百":
+            total, last = total + (last or 1) * (10 if letter == "十" else 100), 0
+        else:
+            last = _HAN.index(letter)
+    return total + last
 
 
 def _cardinal(ordinal: str) -> str:

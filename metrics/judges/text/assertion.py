@@ -131,6 +131,7 @@ _TAKEN_BACK = re.compile(  # at the head of the next sentence
 )
 _NOT = re.compile(r"(?:\b(?:not|never)|n['’]t)\s+$", re.IGNORECASE)  # "that is not" before "my dog"
 _QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”")
+_QUOTES = str.maketrans("«»「」『』", "“”“”“”")
 _WHOLLY_QUOTED = re.compile(r"\s*(?:\w+:\s*)?(?:\"[^\"]*\"?|“[^”“]*”?)\s*")
 
 
@@ -174,6 +175,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
 
 def quotations(text: str) -> list[tuple[int, int]]:
     """Spans in double quotes; none where the whole text is a single quotation."""
+    text = text if text.isascii() else text.translate(_QUOTES)
     if _WHOLLY_QUOTED.fullmatch(text):
         return []
     closed = text.rfind("”") + 1  # what opens behind it never closes, and each would be sought to the end

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metrics.judges.text.ages import NUMBER_WORDS
+from metrics.judges.text.ages import HAN_NUMBER, NUMBER_WORDS
 from metrics.judges.text.assertion import LOOK, quotations, sentence_spans, stance, withdrawn
 from metrics.judges.text.word_lists import EMPTY_WORDS, NATIONALITY, NO_PROPER_NAMES
 from metrics.judges.text.wording import (
@@ -45,6 +45,7 @@ from metrics.judges.text.wording import (
 from scenarios.records import Slot
 
 READ = 5_000  # characters of a text, at most: some 900 words
+_NUMBER = re.compile(rf"\d|{HAN_NUMBER}")
 LISTED_VALUES = 20  # that one claim is read to list, at most
 
 
@@ -174,7 +175,7 @@ class _Reader:
         """The claims in the sentences of a text; `words` are its folded words."""
         masked = self.values.sub(lambda value: MASK * len(value[0]), text) if self.values else text
         if self.slot.id == AGE:
-            named = not self.numbers.isdisjoint(words) or any(word[0].isdigit() for word in words)
+            named = not self.numbers.isdisjoint(words) or _NUMBER.search(text) is not None
         else:
             named = MASK in masked or self.slot.id == NAME
         for pattern in self.patterns:

@@ -18,11 +18,12 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from metrics.judges.text import literal
 from metrics.judges.text.ages import DECADE, NUMBER, NUMBER_ENDS, ORDINAL, years
 from metrics.judges.text.assertion import APOSTROPHE, CORRECTING
 from metrics.judges.text.word_lists import BEHIND_NOUNS, NO_NOUNS, OF_NOUNS
 from scenarios.records import Slot
-from scenarios.scripts import CAPITAL, LETTER, has_no_blanks
+from scenarios.scripts import CAPITAL, LETTER, MARKS, has_no_blanks
 
 NAME, AGE = "name", "age"  # the slots whose values are words of another kind
 MASK = "\ue000"  # a character of private use, which stands in place of every character of a listed value
@@ -84,7 +85,7 @@ _MODIFIERS = (  # none that tells a pastime from a trade: "a good cook" has no j
     r"[\w-]{1,40}[- ]years?[- ]old),?\s+){0,3}"
 )
 _PLURAL = r"(?:e?s)?"  # of a listed noun
-_VALUE_ENDS = rf"(?!{APOSTROPHE}s\b|[\w-])"
+_VALUE_ENDS = rf"(?!{APOSTROPHE}s\b|[\w{MARKS}-])"
 # "I have a cat" ends here; "I have a cat allergy" goes on
 _NOUN_ENDS = (
     rf"(?=\s*(?:$|[^\w\s'’-]|[–—-]\s)|\s+(?:{'|'.join(BEHIND_NOUNS)})\b|\s+\w+(?:ly|ing|ed)\b|\s+(?-i:{CAPITAL}))"
@@ -186,8 +187,9 @@ def compiled(slot: Slot, known: dict[str, str], pattern: str, reads: str = LISTE
     """
     if pattern.count("{value}") != 1 and (pattern in slot.patterns or "{value}" in pattern):
         raise ValueError(f"pattern {pattern!r} of slot {slot.id!r}: expected exactly one {{value}}")
-    if _is_glued(pattern, known):
-        return _literal(pattern)
+    if literal.is_literal(pattern, known):
+        source = literal.source(pattern, None if slot.id == AGE else f"{MASK}+")
+        return Pattern(source, frozenset(), len(NEGATION.findall(pattern)) % 2 == 1, heads=pattern.startswith("^"))
     heads = pattern.startswith("^")
     before, _, rest = pattern.removeprefix("^").strip().rstrip(".!$").partition("{value}")
     before, after = _words(before), _words(rest)
@@ -229,10 +231,15 @@ def listed_values(slot: Slot, known: dict[str, str]) -> re.Pattern | None:
         "|".join(r"[\s-]+".join(map(_word_of_value, value.split())) for value in part)
         for part in ([v for v in ordered if not has_no_blanks(v)], [v for v in ordered if has_no_blanks(v)])
     ]
-    glued = any(_is_glued(pattern, {}) for pattern in slot.patterns)
+    glued = any(literal.is_glued(pattern) for pattern in slot.patterns)
+    starts = (
+        ""
+        if any(literal.is_glued(pattern.partition("{value}")[0] + "{value}") for pattern in slot.patterns)
+        else (rf"(?<![\w{MARKS}-])")
+    )
     ends = "" if glued else _VALUE_ENDS if slot.id == NAME or are_names(known) else rf"{_PLURAL}{_VALUE_ENDS}"
     capital = rf"(?=(?-i:{CAPITAL}))" if slot.id == NAME else ""
-    parts = [rf"(?<![\w-]){capital}(?:{joined[0]}){ends}"] * bool(joined[0]) + [joined[1]] * bool(joined[1])
+    parts = [rf"{starts}{capital}(?:{joined[0]}){ends}"] * bool(joined[0]) + [joined[1]] * bool(joined[1])
     return re.compile("|".join(parts), re.IGNORECASE)
 
 
@@ -282,27 +289,6 @@ def _listed(slot_id: str, known: dict[str, str]) -> str:
 
 def _needs(words: list[str]) -> frozenset[str]:
     return frozenset(word.casefold() for word in words if word.isalnum() and word.lower() not in _BENDS)
-
-
-# -- patterns of scripts without blanks, and of languages that write particles onto the value
-
-_BETWEEN = r"(?:\s|不|没有?|沒有?|并不|從來|从来|也|都|就|还|還|一直|现在|現在|只|真的|其实|確實|确实){0,2}"
-
-
-def _is_glued(pattern: str, known: dict[str, str]) -> bool:
-    """Whether the pattern's value stands without a blank next to other letters."""
-    glued = has_no_blanks(pattern) or re.search(r"[^\W_]\{value\}|\{value\}[^\W_]", pattern) is not None
-    return glued or (pattern == "{value}" and any(map(has_no_blanks, known)))
-
-
-def _literal(pattern: str) -> Pattern:
-    """A pattern whose characters match as they are, with a negation or an adverb between those of Han."""
-    parts = []
-    for part in pattern.rstrip("。.!！").split("{value}"):
-        letters = [r"\s+" if letter.isspace() else re.escape(letter) for letter in part]
-        parts.append((_BETWEEN if has_no_blanks(part) else "").join(letters))
-    source = rf"{parts[0]}(?P<value>{MASK}+){parts[1]}"
-    return Pattern(source, frozenset(), len(NEGATION.findall(pattern)) % 2 == 1)
 
 
 def _lower(words: list[str]) -> list[str]:
