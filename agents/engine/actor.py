@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from agents.engine.protocol import Sample, Sampling, Steer, Usage
 from agents.models.info import EngineInfo
-from scenarios.messages import first_line
+from scenarios.messages import first_line, reason
 
 DEATHS = 4  # in one call, after which the engine is given up
 
@@ -35,6 +35,9 @@ class EngineHost:
             loaded = load(model, dtype, device)
         except ValueError as error:
             self.refused = error
+            return
+        except Exception as error:  # of any kind: Ray would take it for a death, and start the actor again
+            self.refused = ValueError(f"model {model!r} could not be loaded ({reason(error, 300)})")
             return
         use_all_cores()
         from agents.engine.local import LocalEngine

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from scenarios.messages import first_line, reason
 
 BASE = "base_model.model."  # before every name in a file that PEFT saved
 CONFIG_BYTES = 1_000_000
+NAMES = ("model.layers.10.self_attn.q_proj", "model.layers.10.mlp.experts.7.down_proj", "transformer.h.10.attn.c_attn")
 # keys of a PEFT config that make it import a module, read another file, or look at more than the token itself
 REFUSED_KEYS = {
     "megatron_config": "names code to import",
@@ -45,6 +46,24 @@ def upper_layers(config, share: float) -> list[int] | None:
     return list(range(round(share * count), count)) if share else None
 
 
+def read_config(folder: str, names: Sequence[str] = NAMES) -> tuple[dict[str, Any], Any]:
+    """The config of a folder, as it stands there and as PEFT's; its patterns are tried on the names of modules.
+
+    Raises ValueError where it is missing, damaged, or of a kind that the engine cannot use.
+    """
+    path = Path(check_adapter(folder)) / "adapter_config.json"
+    try:
+        if (size := path.stat().st_size) > CONFIG_BYTES:
+            raise ValueError(f"its config has {size} bytes, expected at most {CONFIG_BYTES}")
+        raw = json.loads(path.read_bytes())
+        check_keys(raw)
+        if patterns := sorted({pattern for pattern in _patterns(raw) if set(pattern) & set("*+{")}):
+            bounded("matched", patterns=patterns, names=list(names))
+        return raw, peft_config(raw)
+    except READING_ERRORS as error:
+        raise _unreadable(folder, error) from error
+
+
 def read(model, folder: str, name: str) -> tuple[Any, dict[str, torch.Tensor]]:
     """The PEFT config and tensors of a folder.
 
@@ -53,33 +72,25 @@ def read(model, folder: str, name: str) -> tuple[Any, dict[str, torch.Tensor]]:
     """
     from safetensors.torch import load_file
 
-    path = Path(check_adapter(folder))
+    raw, config = read_config(folder, [module for module, _ in model.named_modules()])
     try:
-        text = (path / "adapter_config.json").read_bytes()
-        if len(text) > CONFIG_BYTES:
-            raise ValueError(f"its config has {len(text)} bytes, expected at most {CONFIG_BYTES}")
-        raw = json.loads(text)
-        check_keys(raw)
         tensors = {
             key if key.startswith("base_model.") else BASE + key: tensor
-            for key, tensor in load_file(path / "adapter_model.safetensors").items()
+            for key, tensor in load_file(Path(check_adapter(folder)) / "adapter_model.safetensors").items()
         }
-        largest = max(
-            size for tensor in (*tensors.values(), *model.parameters()) for size in (*tensor.shape, len(tensors))
-        )
-        check_sizes(raw, largest)
-        if patterns := sorted({pattern for pattern in _patterns(raw) if set(pattern) & set("*+{")}):
-            bounded("matched", patterns=patterns, names=[name for name, _ in model.named_modules()])
-        config = peft_config(raw)
+        sizes = (size for tensor in (*tensors.values(), *model.parameters()) for size in tensor.shape)
+        check_sizes(raw, max(len(tensors), *sizes))
     except READING_ERRORS as error:
-        raise ValueError(
-            f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved"
-        ) from error
+        raise _unreadable(folder, error) from error
     if problem := _misfit(model, config, tensors):
         raise ValueError(
             f"adapter {folder!r} does not fit {name!r} (it was made for {config.base_model_name_or_path!r}): {problem}"
         )
     return config, tensors
+
+
+def _unreadable(folder: str, error: Exception) -> ValueError:
+    return ValueError(f"adapter {folder!r} could not be read ({reason(error)}); expected a folder that PEFT saved")
 
 
 def check_keys(raw: Mapping[str, Any]) -> None:

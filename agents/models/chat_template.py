@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from agents.models.bounded import bounded
+from scenarios.messages import first_line
 from scenarios.spoken import is_thought_tag
 
 DAY = datetime(2024, 7, 26)  # for templates with the date: a dialogue must be the same text on any day
-DIRECTIVES = [*(f"%{letter}" for letter in "aAbBcdefGgHIjklMmpSTuUVwWxXyYZzDF"), "%-d", "%-m", "%-H", "%-I"]
 BLANKS = re.compile(r"(?: |(?<!\s)\s{2,})\Z")  # that byte-level vocabularies split or join by the word behind them
 MARKS = tuple(f"placeholder-{word}" for word in ("zero", "one", "two", "three"))
 
@@ -72,13 +73,19 @@ def from_tokenizer(tokenizer) -> ChatFormat:
         return replace(ChatFormat.plain(), specials=_specials(tokenizer))
     system, first, said, second = MARKS
     turns = [("user", first), ("assistant", said), ("user", second)]
-    text = _render(tokenizer, [("system", system), *turns])
-    if not _in_order(text):  # no system role, or one whose words wander to the newest message
-        text = _render(tokenizer, [("user", f"{system}\n\n{first}"), *turns[1:]])
-    if text is None or not _in_order(text):
+    with_system, merged, cued = _rendered(
+        tokenizer,
+        [("system", system), *turns],
+        [("user", f"{system}\n\n{first}"), *turns[1:]],
+        [("user", first)],
+    )
+    # no system role, or one whose words wander to the newest message
+    text = next((result["text"] for result in (with_system, merged) if _in_order(result.get("text"))), None)
+    if text is None:
+        why = f" ({first_line(Exception(merged['error']))})" if "error" in merged else ""
         raise ValueError(
             f"the chat template of {tokenizer.name_or_path} does not keep the words of a user and an assistant "
-            "message in place; expected one that renders [system,] user, assistant, user"
+            f"message in place{why}; expected one that renders [system,] user, assistant, user"
         )
     opening, rest = text.split(system)
     between, rest = rest.split(first)
@@ -86,7 +93,7 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     after_said, _ = rest.split(second)
     blanks = BLANKS.search(between)
     after_system = between[: blanks.start() if blanks else None]
-    before_said, lead, cue_in_history = _cues(tokenizer, in_history)
+    before_said, lead, cue_in_history = _cues(_last_cue(cued.get("text", ""), in_history), in_history)
     return ChatFormat(
         opening,
         after_system,
@@ -99,9 +106,8 @@ def from_tokenizer(tokenizer) -> ChatFormat:
     )
 
 
-def _cues(tokenizer, in_history: str) -> tuple[str, str, str]:
-    """before_said, lead and cue_in_history, from the text that stands before a line in the history."""
-    cue = _last_cue(tokenizer, in_history)
+def _cues(cue: str, in_history: str) -> tuple[str, str, str]:
+    """before_said, lead and cue_in_history, from the cue and the text that stands before a line in the history."""
     rest = in_history.removeprefix(cue)
     follows = in_history.startswith(cue) and not rest.strip()
     blanks = cue[len(cue.rstrip(" ")) :]  # may be one token with the line's first word
@@ -120,12 +126,11 @@ def _in_order(text: str | None) -> bool:
     return -1 not in places and places == sorted(places) and all(text.count(mark) == 1 for mark in MARKS)
 
 
-def _last_cue(tokenizer, in_history: str) -> str:
+def _last_cue(text: str, in_history: str) -> str:
     """The text before a reply; some templates put more there (an empty thinking block) than they keep in the
     history.
     """
-    text = _render(tokenizer, [("user", MARKS[1])], cue=True)
-    return text.split(MARKS[1])[1] if text and MARKS[1] in text else in_history
+    return text.split(MARKS[1])[1] if MARKS[1] in text else in_history
 
 
 def _specials(tokenizer) -> tuple[str, ...]:
@@ -136,33 +141,36 @@ def _specials(tokenizer) -> tuple[str, ...]:
     )
 
 
-def _render(tokenizer, messages: list[tuple[str, str]], cue: bool = False) -> str | None:
-    from jinja2 import TemplateError
+def _rendered(tokenizer, *dialogues: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """The text of each dialogue, with a cue behind the last, or the template's reason for refusing it.
 
-    try:
-        return tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            tokenize=False,
-            add_generation_prompt=cue,
-            enable_thinking=False,
-            date_string=DAY.strftime("%d %b %Y"),  # Llama 3
-            chat_template=_on_the_day(tokenizer.get_chat_template()),
-        )
-    except TemplateError:  # the template's own way of saying that it knows no such role
-        return None
-
-
-def _on_the_day(template: str) -> str:
-    """The template with a `strftime_now` (SmolLM3, Granite, gpt-oss, Mistral) of its own, which formats `DAY`.
-
-    Transformers passes no functions to a template, so that it is a macro before the template's first line.
+    Raises ValueError where the template takes too much time or memory: it is rendered in a process of its own.
     """
-    if "strftime_now" not in template:
-        return template
-    filled = "".join(f" | replace('{mark}', '{DAY.strftime(mark)}')" for mark in DIRECTIVES)
-    return (
-        f"{{% macro strftime_now(format) %}}{{{{ format{filled} | replace('%%', '%') }}}}{{% endmacro %}}\n{template}"
-    )
+    try:
+        return bounded(
+            "rendered",
+            template=tokenizer.get_chat_template(),
+            variables={
+                **tokenizer.special_tokens_map,
+                "enable_thinking": False,
+                "date_string": DAY.strftime("%d %b %Y"),  # Llama 3
+                "tools": None,
+                "documents": None,
+            },
+            dialogues=[
+                {
+                    "messages": [{"role": role, "content": content} for role, content in dialogue],
+                    "add_generation_prompt": dialogue is dialogues[-1],
+                }
+                for dialogue in dialogues
+            ],
+            day=DAY.isoformat(),
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"the chat template of {tokenizer.name_or_path} could not be rendered ({error}); expected one that renders "
+            "a few messages at once"
+        ) from None
 
 
 def thought_tags(tokenizer) -> dict[int, str]:

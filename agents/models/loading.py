@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.models.bounded import READING_ERRORS
 from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
+from agents.models.model_files import check_folder, check_gguf, check_parameters
 from agents.models.pieces import read_format
 from scenarios.input_files import kind_of_entry
 from scenarios.messages import first_line, reason
@@ -161,6 +163,7 @@ def _complete(name: str, folder: str, weights: bool) -> str:
     for entry in Path(folder).iterdir():
         if not entry.is_dir() and entry.exists() and (kind := kind_of_entry(entry.stat().st_mode)):
             raise ValueError(f"model {name!r}: {entry} is {kind}; expected the files of a model")
+    check_folder(name, folder)
     return folder
 
 
@@ -202,11 +205,9 @@ def _readable(name: str) -> Iterator[None]:
     """A context that turns errors of libraries (damaged, incomplete or unknown files, a full disk) into one
     sentence.
     """
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except READING_ERRORS as error:
         raise ValueError(
             f"model {name!r} could not be loaded ({reason(error, 300)}); expected a causal language model that "
             "transformers knows, with all its files, and room for it in memory and on disk"
@@ -217,6 +218,7 @@ def _dequantise(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_gguf(file)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     source: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     if hasattr(source.config, "quantization_config"):
@@ -276,6 +278,8 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     need a package that is not installed.
     """
     folder = local_folder(name)  # a wrong name is refused before the seconds that the imports take
+    weights = check_folder(name, folder)
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from agents.models import attention
@@ -286,13 +290,24 @@ def load(name: str, dtype: str = "auto", device: str = "auto", packed: bool = Tr
     device = choose_device(device)
     chosen = choose_dtype(dtype, device)
     with _readable(name):
-        layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    check_layers(name, layers)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    check_layers(name, config.get_text_config())
     with _readable(name):
+        with torch.device("meta"):
+            outline: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        check_parameters(outline, weights)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=chosen, use_safetensors=True, trust_remote_code=False, attn_implementation=attention.NAME
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=chosen,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=attention.NAME,
+            output_loading_info=True,
         )
+        model, report = read
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"its files lack {len(missing)} weights, the first of them {missing[0]}")
         model = model.to(device).eval().requires_grad_(False)
     if packed:
         pack(model)

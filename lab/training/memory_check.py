@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 from agents.engine.protocol import Engine
 from agents.models import loading
-from agents.models.adapter_files import upper_layers
+from agents.models.adapter_files import read_config, upper_layers
 from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
 from lab.training.reward_parts import has_probes
@@ -114,16 +113,10 @@ def _weights(
     config = _config(model)
     layers = upper_layers(config, train_from_depth)
     if adapter and not full:  # whose own r, modules and layers count
-        from peft import PeftConfig
-
-        peft_config: Any = PeftConfig.from_pretrained(loading.check_adapter(adapter))
-        r, modules = (
-            peft_config.r,
-            peft_config.target_modules
-            if isinstance(peft_config.target_modules, str)
-            else tuple(peft_config.target_modules),
-        )
-        layers = peft_config.layers_to_transform
+        _, worn = read_config(adapter)
+        r, layers = getattr(worn, "r", r), getattr(worn, "layers_to_transform", None)
+        named = getattr(worn, "target_modules", None) or modules
+        modules = named if isinstance(named, str) else tuple(named)
     return weight_bytes(
         config, _dtype(dtype, device), r, modules if isinstance(modules, str) else list(modules), full, layers
     )
