@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 
 from agents.engine.protocol import Engine, Sampling
-from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, content_of, failure, in_time
+from agents.servers.answers import ChatAnswer, chat_answer
+from agents.servers.client import AT_ONCE, NO_ANSWER, RETRIES, TIMEOUT_S, client, failure, in_time
 from agents.servers.parameters import NeededParameter, chat
 from scenarios.messages import reason
 from scenarios.spoken import opens_thought, without_thoughts
@@ -163,9 +164,8 @@ class EndpointChooser:
         refused, way = "", self.way
         while way <= THINKING:
             try:
-                choice = self._answer(server, prompt, options, way).choices[0]
-                shares = _read(choice, options, way)
-                thought = has_thought(choice.message)
+                answer = chat_answer(self._answer(server, prompt, options, way))
+                shares = _read(answer, options, way)
             except (BadRequestError, UnprocessableEntityError, NeededParameter) as error:
                 refused = reason(error)
                 out_of_room = way == WORDS and OUT_OF_ROOM in refused
@@ -179,7 +179,10 @@ class EndpointChooser:
                 way += 1
             else:
                 with self._lock:
-                    self.way, self._failures = max(self.way, way if way < THINKING or thought else LOGPROBS), 0
+                    self.way, self._failures = (
+                        max(self.way, way if way < THINKING or has_thought(answer) else LOGPROBS),
+                        0,
+                    )
                 return shares
         return f"the endpoint failed: {refused}"
 
@@ -205,50 +208,46 @@ class EndpointChooser:
         )
 
 
-def _read(choice, options: Sequence[str], way: int) -> list[float] | str | None:
+def _read(answer: ChatAnswer, options: Sequence[str], way: int) -> list[float] | str | None:
     """The shares of the options in a server's answer, or why there are none; None where it has to be asked another
     way, and CUT_OFF where it ended within a thought, or may have.
     """
-    (text, _), thought = content_of(choice.message), has_thought(choice.message)
-    words = without_thoughts(text).strip()
+    thought, words = has_thought(answer), without_thoughts(answer.text).strip()
     begun = words.casefold()
-    cut_off = way != THINKING and choice.finish_reason == "length"
+    cut_off = way != THINKING and answer.finish_reason == "length"
     cut_off = cut_off and (thought or "<think>".startswith(begun) or "[think]".startswith(begun))
     if way == LOGPROBS:
-        shares = None if thought else first_token(choice, options)
+        shares = None if thought else first_token(answer, options)
         return CUT_OFF if cut_off and not isinstance(shares, list) else shares
     if cut_off:
         return CUT_OFF
     if thought and not words:
-        return f"thought and gave no answer (finish_reason {str(choice.finish_reason)[:40]})"
-    return spoken(text, options)
+        return f"thought and gave no answer (finish_reason {answer.finish_reason})"
+    return spoken(answer.text, options)
 
 
-def has_thought(message) -> bool:
-    """Whether a server's message holds a thought, in its text or beside it."""
-    text, thought = content_of(message)
-    return thought or without_thoughts(text) is not text
+def has_thought(answer: ChatAnswer) -> bool:
+    """Whether a server's answer holds a thought, in its text or beside it."""
+    return answer.thought or without_thoughts(answer.text) is not answer.text
 
 
-def first_token(choice, options: Sequence[str]) -> list[float] | str | None:
+def first_token(answer: ChatAnswer, options: Sequence[str]) -> list[float] | str | None:
     """The log-probability of each option from the alternatives of the answer's first token; None without alternatives.
 
     A token counts for the one option that it equals or begins, ignoring case. An option without a matching alternative
     gets the smallest log-probability listed, an upper bound. Where the options hold less than `ENOUGH` probability, the
     reason is returned.
     """
-    content = choice.logprobs.content if choice.logprobs else None
-    alternatives = content[0].top_logprobs if content else None
-    if not alternatives:
+    if not answer.alternatives:
         return None
-    least, mass = min(alternative.logprob for alternative in alternatives), [0.0] * len(options)
-    for alternative in alternatives:
-        token = alternative.token.replace("▁", " ").replace("Ġ", " ").strip().casefold()
+    least, mass = min(logprob for _, logprob in answer.alternatives), [0.0] * len(options)
+    for text, logprob in answer.alternatives:
+        token = text.replace("▁", " ").replace("Ġ", " ").strip().casefold()
         meant = [place for place, option in enumerate(options) if token and option.casefold().startswith(token)]
         if len(meant) == 1:
-            mass[meant[0]] += math.exp(min(alternative.logprob, 0.0))
+            mass[meant[0]] += math.exp(logprob)
     if not sum(mass) >= ENOUGH:
-        return _answered(alternatives[0].token)
+        return _answered(answer.alternatives[0][0])
     return [math.log(share) if share else least for share in mass]
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from agents.engine.protocol import Sampling
 from agents.engine.sentences import first_sentences
 from agents.seats.base import INSTRUCTION, SPEAKS_FIRST, SPEAKS_ON, Cue, Question, Trouble, Utterance
-from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, content_of, failure, in_time
+from agents.servers.answers import chat_answer
+from agents.servers.client import AT_ONCE, NO_ANSWER, TIMEOUT_S, client, failure, in_time
 from agents.servers.parameters import chat
 from scenarios.messages import composed
 from scenarios.records import derive_seed
@@ -103,20 +104,20 @@ class EndpointSeat:
         (messages, cue), sampling = asked, self.sampling
         try:
             answer = chat(self.client, self.endpoint, self.model, messages, _parameters(sampling, cue.seed))
-            choice = answer.choices[0]
-            said, thought = content_of(choice.message)
+            read = chat_answer(answer)
         except (APIError, *NO_ANSWER) as error:
             return Trouble(f"the endpoint failed: {failure(self.endpoint, self.api_key_env, error)}")
-        if len(said) > CHARACTERS * sampling.max_tokens:
+        if len(read.text) > CHARACTERS * sampling.max_tokens:
             return Trouble(
-                f"the endpoint failed: its answer has {len(said):,} characters; expected {sampling.max_tokens} tokens "
-                "at most"
+                f"the endpoint failed: its answer has {len(read.text):,} characters; expected {sampling.max_tokens} "
+                "tokens at most"
             )
-        words = spoken_words(composed(said), cue.speaker)
-        if not words.text.strip() and (thought or words.thought or choice.finish_reason not in ("stop", None)):
-            return Trouble(_no_words(choice.finish_reason, thought or words.thought, sampling.max_tokens))
+        words = spoken_words(composed(read.text), cue.speaker)
+        thought = read.thought or words.thought
+        if not words.text.strip() and (thought or read.finish_reason not in ("stop", None)):
+            return Trouble(_no_words(read.finish_reason, thought, sampling.max_tokens))
         text = first_sentences(words.text.strip(), sampling.sentences)
-        tokens = answer.usage.completion_tokens if answer.usage else count_words(text)
+        tokens = count_words(text) if read.tokens is None else read.tokens
         return Utterance(text, tokens, cut=words.cut if text == words.text.strip() else "")
 
     def _take_the_word(self, conversation: int, cue: Cue) -> None:
@@ -139,7 +140,7 @@ def _parameters(sampling: Sampling, seed: int) -> dict[str, int | float]:
 
 def _no_words(finish_reason: str | None, thought: bool, max_tokens: int) -> str:
     """Why an answer without words is none."""
-    why = f"finish_reason {str(finish_reason)[:40]}"
+    why = f"finish_reason {finish_reason}"
     if thought and finish_reason == "length":
         why += f", all of max_tokens ({max_tokens}) went into reasoning; expected more max_tokens"
     elif thought:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from agents.servers.answers import model_name
 from scenarios.endpoints import OPENAI, PROVIDERS, expected_key, key_of, url_of
 from scenarios.messages import reason
 
@@ -22,7 +23,8 @@ AT_ONCE = 16  # requests under way
 # what the client raises on a page that is no API's answer
 NO_ANSWER = (
     AttributeError,
-    IndexError,
+    LookupError,
+    ArithmeticError,
     TypeError,
     ValueError,
     RecursionError,  # JSON nested without end
@@ -129,7 +131,7 @@ def check(endpoint: str, model: str, api_key_env: str | None = None) -> None:
     if endpoint in UNLISTED:
         return
     try:
-        served = [entry.id for entry in server.models.list()]
+        served = [name for entry in server.models.list() if (name := model_name(entry.id))]
     except APIStatusError as error:
         if error.status_code in (401, 403):
             raise ValueError(
@@ -149,20 +151,3 @@ def check(endpoint: str, model: str, api_key_env: str | None = None) -> None:
         raise ValueError(
             f"endpoint {endpoint} does not serve model {model!r}; it serves {', '.join(sorted(served)[:5])}"
         )
-
-
-def content_of(message) -> tuple[str, bool]:
-    """The text of an answer's message ("" for null), and whether the server gave a thought beside it.
-
-    Servers put thoughts into `reasoning_content` or `reasoning`, or into parts of the content that are no text. Raises
-    TypeError where the content is of another type.
-    """
-    thought = any(getattr(message, name, None) for name in ("reasoning_content", "reasoning", "reasoning_details"))
-    content = getattr(message, "content", None)
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict)]
-        texts = [part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
-        return "\n".join(texts), thought or len(texts) < len(content)
-    if content is not None and not isinstance(content, str):
-        raise TypeError(f"content is a {type(content).__name__}; expected text")
-    return content or "", thought

@@ -22,14 +22,13 @@ from agents.models.chat_template import decoded, thought_tags
 from agents.models.info import EngineInfo
 from agents.models.loading import Reading, load_tokenizer
 from agents.models.pieces import piece_encoder
-from agents.servers.answers import prompt_logprobs, sampled, tokens_computed
+from agents.servers.answers import count, model_name, prompt_logprobs, sampled, tokens_computed
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
 from scenarios.messages import composed, reason
 
 AT_ONCE = 64  # requests under way: a server batches them
 PROBE = "Hello there. My name is"
 AS_ASKED = {"repetition_penalty": 1.0, "min_p": 0.0}  # else vLLM takes them from the model's generation_config.json
-MALFORMED = (*NO_ANSWER, KeyError)
 SAME_NATS = (
     0.2  # most by which a server's two ways of telling one log-probability may differ: kernels round differently
 )
@@ -55,14 +54,14 @@ def survey(endpoint: str, model: str, api_key_env: str | None = None) -> Server:
 
     asked = client(endpoint, PROBE_TIMEOUT_S, 1, api_key_env)
     try:
-        listed = {entry.id: entry for entry in asked.models.list()}
+        listed = {name: entry for entry in asked.models.list() if (name := model_name(entry.id))}
     except APIConnectionError as error:
         raise _failed(endpoint, error) from None
     except (OpenAIError, *NO_ANSWER):  # some list no models
         listed = {}
     entry = listed.get(model)
-    entry = listed.get(getattr(entry, "parent", None) or "") or entry  # a LoRA's base
-    context = getattr(entry, "max_model_len", None) or 0
+    entry = listed.get(model_name(getattr(entry, "parent", None)) or "") or entry  # a LoRA's base
+    context = count(getattr(entry, "max_model_len", None)) or 0
     agrees, probe_ids = False, []
     try:
         choice = asked.completions.create(
@@ -82,7 +81,7 @@ def survey(endpoint: str, model: str, api_key_env: str | None = None) -> Server:
             },
         ).choices[0]
         lacks = [what for what, there in _probed(choice).items() if not there]
-        probe_ids = getattr(choice, "prompt_token_ids", None) or []
+        probe_ids = list(getattr(choice, "prompt_token_ids", None) or [])
         agrees = not lacks and _agrees(asked, model, choice)
     except (OpenAIError, *NO_ANSWER) as error:
         lacks = [f"completions with token ids and log-probabilities ({reason(error)})"]
@@ -90,7 +89,7 @@ def survey(endpoint: str, model: str, api_key_env: str | None = None) -> Server:
         lacks = ["the length of its context (max_model_len in /v1/models)"]
     reading = None
     if not lacks:
-        reading, problem = _reading([getattr(entry, "root", None), model], probe_ids)
+        reading, problem = _reading([model_name(getattr(entry, "root", None)), model], probe_ids)
         if reading is None:
             lacks = [problem]
         elif not agrees:
@@ -315,7 +314,7 @@ class ServedEngine:
             try:
                 answer = self.client.completions.create(**asked)
                 return read(answer.choices[0]), tokens_computed(answer.usage)
-            except (OpenAIError, *MALFORMED) as error:
+            except (OpenAIError, *NO_ANSWER) as error:
                 return _failed(self.server.endpoint, error), 0
 
         start = time.perf_counter()
