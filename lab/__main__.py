@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lab.commands import PACKAGE, PROG, commands, version
+from lab.store.output import say
 from scenarios.messages import hidden
 
 HEAD = "Long dialogues between persona-holding assistants and user simulators: played, measured for drift, trained.\n"
@@ -20,15 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     known = commands()
     if name in ("-h", "--help", "help"):
-        print(listed(known, packages()))
+        say(listed(known, packages()))
         return 0
     if name == "--version":
-        print(f"{PACKAGE} {version()}")
+        say(f"{PACKAGE} {version()}")
         return 0
     if name not in known:
         from scenarios.suggestions import nearest
 
-        print(f"lab: {name!r} is no command{nearest(name, known)}", file=sys.stderr)
+        say(f"lab: {name!r} is no command{nearest(name, known)}", file=sys.stderr)
         return 2
     sys.argv = [f"lab.{name}", *rest]
     runpy.run_module(f"lab.{name}", run_name="__main__", alter_sys=True)  # which exits

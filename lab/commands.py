@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lab.store.output import say
 from lab.store.session import INTERRUPTED
-from scenarios.messages import hidden
+from scenarios.messages import clean_lines, hidden
 
 PROG = "python -m lab."
 PACKAGE = "dialogue-lab"
@@ -34,7 +35,7 @@ class _Version(argparse.Action):
     """Prints the version, looked up only now, and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"{PACKAGE} {version()}")
+        say(f"{PACKAGE} {version()}")
         parser.exit()
 
 
@@ -61,7 +62,7 @@ class Parser(argparse.ArgumentParser):
             )
         elif message.startswith("the following arguments are required"):
             message += f"; {self.prog} --help shows examples"
-        self.exit(2, f"{self.prog.removeprefix('python -m ')}: {message}\n")
+        self.exit(2, clean_lines(f"{self.prog.removeprefix('python -m ')}: {message}\n"))
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         from scenarios.suggestions import nearest
@@ -80,7 +81,7 @@ def obeyed(parser: Parser, work: Callable[[argparse.Namespace], int], arguments:
     try:
         return work(args)
     except ValueError as error:
-        print(f"{parser.prog.removeprefix('python -m ')}: {hidden(str(error))}", file=sys.stderr)
+        say(f"{parser.prog.removeprefix('python -m ')}: {hidden(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -18,11 +18,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
 from lab.results.formats import FORMATS, as_rows, completions, csv_lines, json_lines, messages, preferences, with_cards
+from lab.store.output import say
+from scenarios.messages import clean_lines, escaped
 from scenarios.records import SEATS
 
 EXAMPLES = """examples:
@@ -90,20 +92,20 @@ def _export(args: argparse.Namespace) -> int:
             else completions(run, seat, args.judge)
         )
         parts = json_lines(rows, counts)
-    _write(parts, args.out)
+    _write(parts, args.out, clean_lines if args.format == "csv" else escaped)
     left_out = f", {counts['left out']} lines that {args.judge} could not score left out" if args.judge else ""
-    print(f"{counts['rows']} rows{left_out}", file=sys.stderr)
+    say(f"{counts['rows']} rows{left_out}", file=sys.stderr)
     return 0
 
 
-def _write(parts: Iterator[bytes], out: str | None) -> None:
-    """Writes all parts into the file, or nothing; without a file, to stdout part by part."""
+def _write(parts: Iterator[bytes], out: str | None, shown: Callable[[str], str]) -> None:
+    """Writes all parts into the file, or nothing; without a file, to stdout part by part, each as `shown` makes it."""
     from lab.store.atomic_write import StoreError, replace_in_parts
 
     if out is None:
         sys.stdout.flush()
         for part in parts:
-            sys.stdout.buffer.write(part)
+            sys.stdout.buffer.write(shown(part.decode()).encode())
         sys.stdout.buffer.flush()
         return
     try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.commands import Parser, obeyed
+from lab.store.output import say, say_json
 from lab.store.session import INTERRUPTED
 from lab.studies.matrix import STUDIES, finding_row, matrix, play_study, write_matrix
 
@@ -54,10 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _all(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from lab.dialogue.seats import check_respondent
-    from lab.store.atomic_write import dumps
+    from lab.store.console import Console
     from lab.studies.runner import load_planned, study_names
     from scenarios.suggestions import nearest
 
@@ -80,7 +79,7 @@ def _all(args: argparse.Namespace) -> int:
             rows.append(finding_row(model, name, args.size, run))
         except ValueError as error:
             # refused before it begins: a row of the matrix, as one that fails later; others are played
-            print(f"lab.findings: {name} on {model}: {error}", file=sys.stderr)
+            say(f"lab.findings: {name} on {model}: {error}", file=sys.stderr)
             code = 2
             rows.append(finding_row(model, name, args.size, None, str(error)))
         if code == INTERRUPTED:
@@ -88,7 +87,7 @@ def _all(args: argparse.Namespace) -> int:
         codes.append(code)
         write_matrix(rows, Path(args.out))  # after each, so that what is known can be read meanwhile
     if args.json:
-        print(dumps({"findings": rows}).decode())
+        say_json({"findings": rows})
     elif args.display != "none":
         Console().print(matrix(rows), f"\n{Path(args.out) / 'findings.html'}", soft_wrap=True, highlight=False)
     return max(codes)

@@ -83,13 +83,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _print_comparison(comparison: ForkComparison, path: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from lab.reports import fork_comparison
     from lab.reports.comparison_tables import PIPED_WIDTH, TOO_FEW
     from lab.reports.headline import FEW
+    from lab.store.console import Console
     from scenarios.messages import clean
 
     console = Console(markup=False, highlight=False)

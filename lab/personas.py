@@ -13,6 +13,7 @@ from pathlib import Path
 from lab.commands import Parser, obeyed
 from lab.persona_files.reading import MOST, as_yaml, left_out_lines, read_people
 from lab.persona_files.rows import FORMS
+from lab.store.output import say
 
 EXAMPLES = """examples:
   python -m lab.personas persona.jsonl --limit 50 --out people.yaml
@@ -56,9 +57,9 @@ def _read(args: argparse.Namespace) -> int:
     if args.out:
         replace(Path(args.out), text.encode())
     else:
-        print(text, end="")
+        say(text, end="")
     for line in lines:
-        print(hidden(line), file=sys.stderr)
+        say(hidden(line), file=sys.stderr)
     return 0
 
 

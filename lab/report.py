@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from lab.commands import Parser, obeyed
 from lab.reports.write import write_report
+from lab.store.output import say
 
 COMMANDS = """examples:
   python -m lab.report runs/20260101T120000Z-long_dialogue-1a2b
@@ -51,7 +52,7 @@ def _report(args: argparse.Namespace) -> int:
                 "--out is for a comparison, and a single run's report goes into the run's folder; expected several "
                 "runs, or no --out"
             )
-        print(write_report(args.runs[0]))
+        say(str(write_report(args.runs[0])))
         return 0
     from lab.reports.comparison_tables import print_comparison
     from lab.reports.write import write_comparison
@@ -59,7 +60,7 @@ def _report(args: argparse.Namespace) -> int:
     comparisons, path = write_comparison(args.runs, args.out)
     for comparison in comparisons:
         print_comparison(comparison)
-    print(path)
+    say(str(path))
     return 0
 
 

@@ -67,10 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _score(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from lab.dialogue import judges
     from lab.live.run_monitor import closing_notes, conclude, run_summary
+    from lab.store.console import Console
     from lab.store.run_store import open_for_resume
 
     scoring.check_outputs(args.json, args.plot, bool(args.against))

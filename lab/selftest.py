@@ -21,6 +21,7 @@ from pathlib import Path
 
 from lab.commands import Parser, obeyed
 from lab.selftests.planted_drift import ASKED, PERSONAS, SIZES, Result, Size, judges_to_test
+from lab.store.output import say
 
 EXAMPLES = """examples:
   python -m lab.selftest
@@ -96,16 +97,15 @@ def _selftest(args: argparse.Namespace) -> int:
         return coverage_and_report(args.size or "default", args.seed, args.json)
     if args.plot and not args.judges:
         raise ValueError(f"--plot is {args.plot}; expected --judges beside it")
-    names = list(dict.fromkeys(args.judge or ASKED))
+    names, sources = list(dict.fromkeys(args.judge or ASKED)), [args.file, *args.overrides] if args.file else []
     if args.judges:
-        sources = [args.file, *args.overrides] if args.file else []
         return compare_judges(names, sources, args.personas, args.device, args.json, args.plot)
     if args.file:
         raise ValueError(f"{args.file!r} is for --judges or --kill N; expected options only")
     result = with_judges(names, args.personas, size := SIZES[args.size or "default"], args.seed, args.device)
     if args.json:
         _write(Path(args.json), names, size, args.seed, result)
-    print(text(result))
+    say(text(result))
     return int(result.failed)
 
 

@@ -10,13 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from lab.commands import Parser, obeyed
 from lab.live.replay import AT_ONCE, Playback
 from lab.live.run_screen import can_draw
 from lab.live.terminal import KEYBOARD, Terminal
 from lab.live.watcher import SPEED, Watching, follow_as_lines
+from lab.store.console import Console
 from lab.store.event_log import EVENTS, RUN_FOLDER, check_folder
 from lab.store.run_store import LOCK, SCENARIO, SWEEP
 from lab.store.session import INTERRUPTED

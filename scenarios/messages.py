@@ -16,6 +16,13 @@ _PARAMETER = re.compile(r"(?<=[?&])[^=&\s]++=?")  # with a "=" at its end, the n
 _SECRET_NAME = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _VALUE = re.compile(r"[^&\s'\"]+")
 _hidden_variables: set[str] = set()  # others that hold a secret, by name
+_CLASS = (  # of a regular expression's class: control, format and line-breaking characters, and lone surrogates
+    r"\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u180e\u200b\u200e-\u200f"
+    r"\u2028-\u202e\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd"
+    r"\U00013430-\U00013438\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
+)
+_UNSAFE_IN_LINES = re.compile(rf"(?![\n\t])[{_CLASS}]")
+_UNSAFE = re.compile(f"[{_CLASS}]")
 READ = 10_000  # characters of an error's text that are looked at: a server may send any number
 
 
@@ -87,8 +94,17 @@ def composed(data: Any) -> Any:
 
 
 def clean(text: str) -> str:
-    """The text with a space for each control, format or line-breaking character and for each lone surrogate."""
-    return "".join(
-        " " if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char != "\u200d" else char
-        for char in text
-    )
+    """The text with a space for each character that a terminal may act upon: control, format and line-breaking
+    characters, overrides of the direction of writing among them, and lone surrogates. The two joiners stay.
+    """
+    return _UNSAFE.sub(" ", text)
+
+
+def clean_lines(text: str) -> str:
+    """`clean`, but newlines and tabs stay."""
+    return _UNSAFE_IN_LINES.sub(" ", text)
+
+
+def escaped(json_text: str) -> str:
+    """JSON in which those characters are escaped, and which says the same; newlines between its parts stay."""
+    return _UNSAFE_IN_LINES.sub(lambda match: json.dumps(match[0])[1:-1], json_text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import stat
 import subprocess
 import sys
 import time
+import unicodedata
 from dataclasses import replace as replaced
 from pathlib import Path
 
@@ -34,7 +36,7 @@ from metrics.judges.text.claims import READ, claims
 from metrics.studies.register_shift import features
 from metrics.tripwires import line_wires
 from scenarios import graph, scripts, turn_marks
-from scenarios.messages import clean, first_line, hidden
+from scenarios.messages import clean, clean_lines, escaped, first_line, hidden
 from scenarios.personas import load_personas
 from scenarios.spoken import Speaker, opens_thought, spoken_words
 
@@ -352,6 +354,7 @@ READERS = {
     "features": features,
     "escape": markdown.escape,
     "clean": clean,
+    "escaped": escaped,
 }
 UNITS = (
     ".",
@@ -435,6 +438,66 @@ def test_what_is_hidden_in_addresses_is_what_it_was():
         ("?a=b?key=c", "?a=b?key=…"),
     ):
         assert hidden(text) == expected
+
+
+# -- what reaches a terminal
+
+ACTS = "\x1b]0;owned\x07\x1b[2J\r\x08\x9b31m\u202eyxoeht\u2066"  # title, screen, overwriting, colours, directions
+
+
+def only_text(shown: str) -> bool:
+    return all(char in "\n\t\u200c\u200d" or unicodedata.category(char) not in ACTING for char in shown)
+
+
+ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # of Unicode's general categories
+
+
+def test_every_character_that_a_terminal_may_act_upon_is_cleaned_and_no_other():
+    for code in range(sys.maxunicode + 1):
+        char = chr(code)
+        acts = unicodedata.category(char) in ACTING and char not in "\u200c\u200d"
+        assert clean(char) == (" " if acts else char), hex(code)
+    assert clean_lines("a\tb\n\x1b") == "a\tb\n "
+    assert escaped(json.dumps({"a": ACTS}, ensure_ascii=False)) == json.dumps({"a": ACTS})
+
+
+def test_commands_print_by_what_cleans_alone():
+    """In `lab`, nobody calls print, nor makes a console of rich's own."""
+    for file in sorted((ROOT / "lab").rglob("*.py")):
+        if file.name not in ("output.py", "console.py"):
+            text = file.read_text()
+            assert not re.search(r"(?<![\w.])print\(", text), file
+            made = re.search(r"(?<![\w.])Console\((?!quiet=True\))", text)
+            assert not made or "from lab.store.console import Console" in text, file
+
+
+def test_what_strangers_wrote_reaches_a_terminal_as_text_alone(played, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run.main([f"--{ACTS}"])
+    assert "is no option" in (said := capsys.readouterr().err) and only_text(said)
+    sent, chats = shutil.copytree(played, tmp_path / "sent"), tmp_path / "chats.jsonl"
+    log = [json.loads(line) for line in (played / "events.jsonl").read_text().splitlines()]
+    for event in log:
+        event |= {"text": f"Hi {ACTS}"} if event["event"] == "line" else {}
+        event |= {"models": {"user": ACTS}, "name": ACTS, "device": ACTS} if event["event"] == "started" else {}
+        event |= {"reason": ACTS, "status": "failed"} if event["event"] == "conversation" else {}
+    (sent / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in log))
+    (sent / "manifest.json").write_text(json.dumps(manifest(played) | {"scenario": ACTS, "status": ACTS}))
+    chats.write_text(json.dumps({"messages": [{"role": ACTS, "content": "x"}]}) + "\n" + f'{{"{ACTS}": 1}}')
+    rows = []
+    for main, *arguments in (
+        (run.main, tmp_path / f"none{ACTS}.yaml"),
+        (run.main, LONG, f"seats.user.{ACTS}=1"),
+        (score.main, chats),
+        (score.main, sent, "--judge", ACTS),
+        (report.main, sent),
+        (watch.main, sent, "--display", "plain", "--speed", "max"),
+        *((export.main, sent, "--format", form) for form in ("csv", "messages", "trl")),
+    ):
+        done = inside(main, *arguments)
+        assert only_text(done.stdout) and only_text(done.stderr), (arguments, done.stdout, done.stderr)
+        rows += [done.stdout] if main is export.main else []
+    assert rows[0].count("Hi ") == 8 and json.loads(rows[1].splitlines()[0])["messages"][-1]["content"] == f"Hi {ACTS}"
 
 
 # -- sockets that listen

@@ -268,7 +268,7 @@ def _check_choice(argument: str, value: str, known: Sequence[str]) -> None:
 
 def _console(screen) -> Console:
     """A console that prints lines of text where `screen` is no terminal, in notebooks too."""
-    from rich.console import Console
+    from lab.store.console import Console
 
     return Console(file=screen, force_jupyter=False)
 

@@ -36,6 +36,7 @@ from pathlib import Path
 from agents.engine.protocol import Engine
 from agents.models.info import EngineInfo
 from lab.benchmark.work import CARD, SIZES, Sizes, play_lines, random_words
+from lab.store.output import say
 
 ACTORS = (1, 2, 4)  # where no number is named
 MOST = 64  # actors; each holds the model
@@ -105,12 +106,12 @@ def measure_actors(
         hosting("local", counts[-1], _spoilt) as host,
         ThreadPoolExecutor(counts[-1]) as pool,
     ):
-        print(f"starting {_so_many(counts[-1])} ...", file=shown, flush=True)
+        say(f"starting {_so_many(counts[-1])} ...", file=shown, flush=True)
         engines = list(pool.map(lambda _: host(model, dtype, device), range(counts[-1])))
         infos = [engine.info() for engine in engines]
         runs = {}
         for n in counts:
-            print(f"measuring: {_so_many(n)} ...", file=shown, flush=True)
+            say(f"measuring: {_so_many(n)} ...", file=shown, flush=True)
             runs[n] = _runs(engines[:n], sizes, pool)
     room = len({info.place for info in infos}) if infos[0].device.startswith("cuda") else max(1, cores // threads)
     return actor_figures(runs, room, sizes) | {"machine": _machine(infos[0], threads, cores)}
@@ -202,9 +203,10 @@ def _opened(engine: Engine, sizes: Sizes) -> list[list[int]]:
 def print_actor_figures(figures: dict) -> None:
     """Prints the figures of `actor_figures` as a table."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from lab.store.console import Console
 
     machine, work, law = figures["machine"], figures["work"], figures["law"]
     table = Table(

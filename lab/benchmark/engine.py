@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from lab.store.output import say
+
 
 def measure_engine(
     model: str,
@@ -90,7 +92,7 @@ def _in_process_of_its_own(way: str, options: Sequence[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         command = [sys.executable, "-m", "lab.bench", "--worker", way, "--json", str(file), *options]
-        print(f"measuring: {way} ...", file=sys.stderr, flush=True)
+        say(f"measuring: {way} ...", file=sys.stderr, flush=True)
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -101,8 +103,9 @@ def _in_process_of_its_own(way: str, options: Sequence[str]) -> dict:
 def print_figures(figures: dict) -> None:
     """Prints the figures of `combine` as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from lab.store.console import Console
 
     console = Console()
     machine = figures["machine"]

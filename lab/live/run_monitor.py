@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 import polars as pl
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +20,7 @@ from lab.progress.run import LineMark, State, apply, expected_lines, seconds_lef
 from lab.reports.conflict_text import contradicting_lines_text
 from lab.reports.headline import HeadlineRow, caution, headline
 from lab.reports.validity_text import NOT_VALID, validity_sentences
+from lab.store.console import Console
 from metrics.entry import MISSING
 from scenarios.messages import clean
 from scenarios.records import SEATS

@@ -102,9 +102,10 @@ def _cell(cell: str, row: ComparisonRow, column: str) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Prints the comparison in the terminal."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from lab.store.console import Console
 
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:

@@ -17,6 +17,7 @@ import polars as pl
 
 from lab.store.event_log import read_events
 from lab.store.frames import reached
+from lab.store.output import say
 from lab.store.run_store import read_manifest
 from metrics.entry import MISSING, estimate_text
 from scenarios import personas as people
@@ -150,7 +151,7 @@ def play_arms(
         if scenario.digest() not in paths:
             if display != "none":
                 alike = " and ".join(other for other in arms if arms[other].digest() == scenario.digest())
-                print(f"arm {alike}: {PLAYED[arm]}", flush=True)
+                say(f"arm {alike}: {PLAYED[arm]}", flush=True)
             path, code = begin(out, scenario, begun[arm], address=address, display=display)
             if code:
                 return {}, code
@@ -197,11 +198,11 @@ def write_attribution(
 
 def print_attribution(rows: Sequence[dict], turn: int, path: Path) -> None:
     """Prints the rows of `attribute` as a table, and the path of attribution.json."""
-    from rich.console import Console
     from rich.table import Table
 
     from lab.reports.comparison_tables import PIPED_WIDTH, TOO_FEW
     from lab.reports.headline import FEW
+    from lab.store.console import Console
 
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:

@@ -70,11 +70,10 @@ def play_chat(scenario: Scenario, store: RunStore, *, address: str | None) -> in
 
     Returns the exit code: 0 ended, 2 failed (with the reason on stderr), 130 interrupted before its report.
     """
-    from rich.console import Console
-
     from lab.live.chat_screen import Chat
     from lab.live.run_monitor import closing_notes, conclude, run_summary
     from lab.runs.runner import perform_run
+    from lab.store.console import Console
     from lab.store.run_store import read_frames
     from scenarios import personas as people
 

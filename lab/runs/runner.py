@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.store.output import say, say_json
 from lab.store.session import LOG, aside, carried_out, unfinished
 from scenarios.messages import hidden
 
@@ -30,10 +31,8 @@ def play_run(
     - `display`: auto, rich, plain or none.
     - `as_json`: print only the run's path and metrics, as one JSON object.
     """
-    from rich.console import Console
-
     from lab.live.run_monitor import closing_notes, conclude, run_summary
-    from lab.store.atomic_write import dumps
+    from lab.store.console import Console
     from lab.store.run_store import read_frames
 
     with aside(store.path / LOG) as (screen, errors):
@@ -46,7 +45,7 @@ def play_run(
         if as_json:
             metrics = frames["metrics"].fill_nan(None).to_dicts()
             result = {"run": str(store.path), "metrics": metrics, "validation": store.manifest.get("validation")}
-            print(dumps(result).decode(), file=screen)
+            say_json(result, file=screen)
         elif display != "none":
             conclude(console, run_summary(frames, store.manifest), store.path, closing_notes(store.manifest))
     return 0
@@ -237,14 +236,14 @@ def print_persona_notes(command: str, scenario: Scenario) -> None:
 
     people = [persona for seats in cast(scenario) for persona in seats.values()]
     for note in [*persona_notes(scenario), *card_conflicts(people)]:
-        print(f"{command}: {hidden(note)}", file=sys.stderr)
+        say(f"{command}: {hidden(note)}", file=sys.stderr)
 
 
 def print_run_plan(scenario: Scenario) -> None:
     """Prints what a run of the scenario would play; loads no model."""
     from scenarios import personas as people
 
-    print(f"{scenario.name}: {scenario.conversations} conversations of {scenario.turns} lines, seed {scenario.seed}")
+    say(f"{scenario.name}: {scenario.conversations} conversations of {scenario.turns} lines, seed {scenario.seed}")
     for number, seats in enumerate(people.cast(scenario)):
-        print(f"  #{number} assistant {seats['assistant'].id}, user {seats['user'].id}")
-    print("The configuration is valid. No model was loaded.")
+        say(f"  #{number} assistant {seats['assistant'].id}, user {seats['user'].id}")
+    say("The configuration is valid. No model was loaded.")

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from scipy.special import expit, logit
 
+from lab.store.output import say
 from metrics import METRICS_SCHEMA
 from metrics.catalogue import MEASURES
 from metrics.drift import drift_rows
@@ -259,7 +260,7 @@ def coverage_and_report(size: str, seed: int, json: str | None) -> int:
     found = measured(SIMULATIONS[size], seed)
     if json:
         replace(Path(json), dumps({"sims": SIMULATIONS[size], "seed": seed} | found, indent=2) + b"\n")
-    print(report(found))
+    say(report(found))
     return int(too_many(found))
 
 

@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from agents.judge_models.nli_cards import cards, lines_with_cards
 from lab.selftests.judges import loaded
 from lab.selftests.planted_drift import PERSONAS
+from lab.store.output import say
 from metrics.judges import Judge, Pair
 from metrics.judges.combined import LIKELIHOOD, MOST
 from metrics.validation.calibration import auroc
@@ -68,17 +69,15 @@ def main() -> None:
         areas = [
             float(auroc(x[part], contradicts[part], np.ones((1, part.sum())))[0]) for part in (own, np.ones_like(own))
         ]
-        print(
-            f"{name:12} AUROC, own cards {areas[0]:.3f} n={own.sum()}, with mirrored ones {areas[1]:.3f} n={len(own)}"
-        )
+        say(f"{name:12} AUROC, own cards {areas[0]:.3f} n={own.sum()}, with mirrored ones {areas[1]:.3f} n={len(own)}")
     found = float((expit(score + intercept)[own & contradicts] > 0.5).mean())
-    print(
+    say(
         f"NLI = {weight:.2f}, INTERCEPT = {intercept:.2f}: accuses {FALSE_ALARMS:.0%} of the clean lines, "
         f"finds {found:.0%} of the others (own cards)"
     )
 
     clean = logits(nli, clean_of_townsfolk())
-    print(f"SURE = {np.quantile(clean, 1 - ACCUSED):.2f}: accuses {ACCUSED:.0%} of {len(clean)} clean lines")
+    say(f"SURE = {np.quantile(clean, 1 - ACCUSED):.2f}: accuses {ACCUSED:.0%} of {len(clean)} clean lines")
 
 
 if __name__ == "__main__":

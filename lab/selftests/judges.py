@@ -15,6 +15,7 @@ from lab.selftests.judge_figures import (
 )
 from lab.selftests.planted_drift import Result, Size, selftest
 from lab.selftests.tables import columns, figure_rows
+from lab.store.output import say
 
 if TYPE_CHECKING:
     from metrics.judges import Judge
@@ -62,9 +63,9 @@ def compare_judges(
     judges, _ = loaded(measure, device)
     figures = []
     for lines in (townsfolk_sentences(load_personas(personas)), free_text_personas(), *files):
-        print(f"{lines.name}: {len(lines.pairs)} lines, {sum(lines.contradicts)} of them contradict", flush=True)
+        say(f"{lines.name}: {len(lines.pairs)} lines, {sum(lines.contradicts)} of them contradict", flush=True)
         figures += [judge_figures(judge, lines, confidence=measure.confidence) for judge in judges]
-        print(columns(figure_rows(figures[-len(judges) :])) + "\n", flush=True)
+        say(columns(figure_rows(figures[-len(judges) :])) + "\n", flush=True)
     if json:
         replace(Path(json), dumps({"figures": list(map(asdict, figures))}, indent=2) + b"\n")
     if plot:

@@ -26,6 +26,7 @@ from typing import Protocol
 import polars as pl
 
 from lab.store.event_log import read_events, stream_events
+from lab.store.output import say
 from lab.store.run_store import read_frames
 from scenarios.records import derive_seed
 from scenarios.yaml_files import read_yaml
@@ -82,12 +83,12 @@ def kill_and_report(file: str | None, overrides: Sequence[str], times: int, seed
         overrides, file = [*SMALL, *filter(None, (file,)), *overrides], FILE
     apart = 0
     for number, kill in enumerate(kills(file, overrides, times, seed, address), start=1):
-        print(kill_text(number, kill), flush=True)
+        say(kill_text(number, kill), flush=True)
         apart += bool(kill.apart)
     ended = (
         f"FAILED, {apart} gave other results than the uninterrupted run" if apart else "nothing is lost or done twice"
     )
-    print(f"{times} kills: {ended}")
+    say(f"{times} kills: {ended}")
     return int(apart > 0)
 
 

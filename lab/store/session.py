@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from lab.store.output import say
 from scenarios.messages import hidden
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def unfinished(
     as "finished line", is kept, and how to resume the folder `path`.
     """
     if status == "failed":
-        print(f"{prog}: {reason}", file=errors)
+        say(f"{prog}: {reason}", file=errors)
         return 2
     if console is not None:
         with contextlib.suppress(BrokenPipeError, SystemExit):
@@ -66,7 +67,7 @@ def carried_out(
     except ValueError as error:
         status, reason = "failed", hidden(str(error))
     except Exception as error:  # the only place where an unforeseen error becomes data
-        print(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
+        say(hidden(traceback.format_exc()), file=sys.stderr, end="")  # to the log
         message = (hidden(str(error)).strip() or "no message").splitlines()[-1][:300]
         status, reason = "failed", f"{type(error).__name__}: {message} (the traceback is in {store.path / LOG})"
     try:

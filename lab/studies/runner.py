@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pydantic import create_model
 
 import metrics.studies
+from lab.store.output import say, say_json
 from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.runner import check_training
@@ -141,9 +142,9 @@ def check_study(loaded: Loaded) -> None:
 def print_study_plan(loaded: Loaded) -> None:
     """Prints the claim and the estimated questions of each arm."""
     unit = "lines or steps" if loaded.planned else "questions"
-    print(f"{loaded.study.name}: {loaded.study.claim}")
-    print("\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
-    print("The configuration is valid. No model was loaded.")
+    say(f"{loaded.study.name}: {loaded.study.claim}")
+    say("\n".join(f"  {arm}: {count} {unit}" for arm, count in loaded.asked.items()))
+    say("The configuration is valid. No model was loaded.")
 
 
 def open_study(loaded: Loaded, runs: str | Path, resume: str | Path | None = None) -> RunStore:
@@ -171,11 +172,9 @@ def run_study(
     - `display`: auto, rich, plain or none.
     - `as_json`: print only the folder and finding.json, as one JSON object.
     """
-    from rich.console import Console
-
     from lab.live.run_monitor import conclude
     from lab.reports.finding_report import finding_summary
-    from lab.store.atomic_write import dumps
+    from lab.store.console import Console
 
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
@@ -184,7 +183,7 @@ def run_study(
             talking = None if display == "none" else console
             return unfinished("lab.run", "answer", status, reason, talking, errors, store.path)
         if as_json:
-            print(dumps({"run": str(store.path), "finding": finding}).decode(), file=screen)
+            say_json({"run": str(store.path), "finding": finding}, file=screen)
         elif display != "none":
             conclude(console, finding_summary(finding or {}), store.path)
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from lab.dialogue.cluster import KEPT, hosting, is_private
+from lab.store.output import say
 from lab.sweeps.trial import TRIALS, Order, carry_out_trial, files, order_of
 from scenarios.jobs.sweep import Base, SweepPlan
 from scenarios.jobs.training import Recipe
@@ -55,11 +56,11 @@ def estimate(plan: SweepPlan, address: str | None) -> int:
     """
     sweep = plan.sweep
     again = f" ({plan.repeated} further draws repeated a trial and are left out)" if plan.repeated else ""
-    print(f"{sweep.name}: {len(plan.trials)} trials of {Path(getattr(sweep, sweep.kind)).name}{again}")
+    say(f"{sweep.name}: {len(plan.trials)} trials of {Path(getattr(sweep, sweep.kind)).name}{again}")
     for trial in plan.trials:
-        print(f"  {trial.id}  {trial}")
+        say(f"  {trial.id}  {trial}")
     if sweep.study:
-        print("The time that a study takes is not estimated; python -m lab.run STUDY --dry-run counts its questions.")
+        say("The time that a study takes is not estimated; python -m lab.run STUDY --dry-run counts its questions.")
         return 0
     probes = {kind: measure_trial(plan, trials) for kind, trials in _kinds(plan).items()}
     costs = [_taken(probes[_kind(base)], base) for base in _bases(plan).values()]
@@ -71,7 +72,7 @@ def estimate(plan: SweepPlan, address: str | None) -> int:
         else f"{generated:,.0f} generated tokens, {computed:,.0f} tokens through the model"
     )
     most = max(probes.values(), key=lambda cost: cost.memory)
-    print(
+    say(
         f"Probed {len(probes)} of them for {sum(sum(cost.seconds.values()) for cost in probes.values()):.0f} s. All "
         f"trials together take about {seconds / 3600:.2g} hours one after the other, or {seconds / 3600 / slots:.2g} "
         f"hours with {slots} in parallel; {tokens}; {most.memory / GIB:.2g} GiB of memory per trial"
@@ -270,7 +271,7 @@ def _fits(memory: int, on_gpu: int, slots: int, share: float, address: str | Non
                 f"a trial takes about {on_gpu / GIB:.2g} GiB of a GPU, and gets {share:.2g} of {whole / GIB:.2g} GiB; "
                 f"expected gpus={min(1.0, on_gpu / whole):.2g} or more, or a smaller at_once"
             )
-    print(
+    say(
         "It fits."
         if is_private(address)
         else "It fits by cores and GPUs; what memory the nodes have is not known here."

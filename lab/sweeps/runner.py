@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.store.output import say_json
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.sweeps.ray_tune import on_ray
 from lab.sweeps.sweep_events import SweepEvents
@@ -115,12 +116,10 @@ def run_sweep(
     - `display`: auto, rich, plain or none.
     - `as_json`: print only the folder and the trials, as one JSON object.
     """
-    from rich.console import Console
-
     from lab.live.run_monitor import conclude
     from lab.live.sweep_screen import sweep_display, sweep_summary
     from lab.progress.sweep import DONE, SweepProgress
-    from lab.store.atomic_write import dumps
+    from lab.store.console import Console
 
     progress = SweepProgress()
     for event in store.earlier:
@@ -135,7 +134,7 @@ def run_sweep(
             talking = None if display == "none" else console
             return unfinished("lab.sweep", "finished trial", status, reason, talking, errors, store.path)
         if as_json:
-            print(dumps({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}).decode(), file=screen)
+            say_json({"sweep": str(store.path), "trials": frame.fill_nan(None).to_dicts()}, file=screen)
         elif display != "none":
             conclude(console, sweep_summary(progress, plan.sweep), store.path)
     return 0 if frame["status"].is_in(DONE).all() else FAILED

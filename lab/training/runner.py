@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.store.output import say_json
 from lab.store.session import LOG, aside, carried_out, unfinished
 from lab.training.trackers import reporter
 
@@ -114,11 +115,9 @@ def run_training(
     - `display`: auto, rich, plain or none.
     - `as_json`: print only the folder and the evaluation, as one JSON object.
     """
-    from rich.console import Console
-
     from lab.live.run_monitor import conclude
     from lab.live.training_screen import training_summary
-    from lab.store.atomic_write import dumps
+    from lab.store.console import Console
 
     with aside(store.path / LOG) as (screen, errors):
         console, display = Console(file=screen), "none" if as_json else display
@@ -129,7 +128,7 @@ def run_training(
         table, stopped = result
         if as_json:
             rows = table.fill_nan(None).to_dicts()
-            print(dumps({"run": str(store.path), "stopped": stopped, "evaluation": rows}).decode(), file=screen)
+            say_json({"run": str(store.path), "stopped": stopped, "evaluation": rows}, file=screen)
         elif display != "none":
             conclude(console, training_summary(table, stopped), store.path)
     return STOPPED if stopped else 0

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agents.engine.protocol import Engine
 from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
 from lab.dialogue.validation import validation_events
+from lab.store.console import Console
 from lab.store.frames import ends
 from lab.store.run_store import RunStore
 from lab.transcripts.transcript import Transcript, transcript_pairs

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.store.output import say
 from lab.store.session import LOG, Apart, aside
 from scenarios.messages import clean
 
@@ -237,7 +238,7 @@ def judge_into(
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
-        print(
+        say(
             f"lab.score: interrupted; what was judged so far is kept: python -m lab.score --resume {store.path}",
             file=sys.stderr,
         )
