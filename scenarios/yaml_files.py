@@ -328,5 +328,5 @@ def shown(value: object) -> str:
             return f"a list of {len(value)}"
         case datetime.date():
             return f"the date {value}"
-    text = repr(value)
+    text = hidden(repr(value))  # before it is cut, since nothing finds half a secret
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

@@ -10,6 +10,7 @@ from pathlib import Path
 from lab.persona_files import records, rows
 from lab.persona_files.character_cards import png_card
 from lab.persona_files.rows import FORMS, Row
+from scenarios.messages import first_line
 from scenarios.persona_notes import same_names
 from scenarios.persona_schema import PersonasFile, PersonaSpec
 from scenarios.personas import id_from
@@ -142,8 +143,9 @@ def _hub(name: str, column: str | None) -> Iterator[Row]:
         for number, row in enumerate(stream, start=1):
             yield f"row {number}", row
     except Exception as error:  # what the libraries below raise is theirs to choose
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{name} cannot be read ({reason}); expected a data set of the hub, and a network") from None
+        raise ValueError(
+            f"{name} cannot be read ({first_line(error)}); expected a data set of the hub, and a network"
+        ) from None
 
 
 def left_out_lines(read: PersonasRead, most: int = 5) -> Iterator[str]:
