@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 import polars as pl
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +20,7 @@ from lab.progress.run import LineMark, State, apply, expected_lines, seconds_lef
 from lab.reports.conflict_text import contradicting_lines_text
 from lab.reports.headline import HeadlineRow, caution, headline
 from lab.reports.validity_text import NOT_VALID, validity_sentences
-from lab.store.console import Console
+from lab.store import console as cleaning
 from metrics.entry import MISSING
 from scenarios.messages import clean
 from scenarios.records import SEATS
@@ -55,7 +55,7 @@ def choose_monitor(display: str = "auto", console: Console | None = None, path: 
     """
     if display not in DISPLAYS:
         raise ValueError(f"display {display!r}: expected one of {', '.join(DISPLAYS)}")
-    console = console or Console()
+    console = console or cleaning.Console()
     if display == "none":
         return SilentMonitor(path)
     if can_draw(console) and display != "plain":
