@@ -29,6 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.judge_models.nli_joint import load_joint
+
 WEIGHTS = Path(__file__).parent / "nli_head.safetensors"
 CARD_WEIGHTS = Path(__file__).parent / "nli_cards_head.safetensors"
 LAYERS = (3, 6)  # of MiniLM's six: the words as read in the middle, and at the end
@@ -116,18 +118,16 @@ def load_head(path: Path) -> Head:
 
 
 class EmbeddedNli:
-    """`entail` and `entail_free` of the NLI judge; what is made of recent texts is cached.
+    """`entail`, `entail_free` and `reread` of the NLI judge; what is made of recent texts is cached.
 
     A `head` that is given takes the place of all others.
     """
 
     def __init__(self, device: str = "auto", head: Head | None = None) -> None:
-        from agents.judge_models.nli_joint import load_joint
         from agents.models.loading import choose_device
 
         self.device = choose_device(device)
         self._heads = (head,) if head else (load_head(WEIGHTS), load_head(CARD_WEIGHTS))
-        self._joint = None if head else load_joint()
         # text -> what each head makes of its states, and its states in the middle
         self._read: OrderedDict[str, tuple[Tensor, ...]] = OrderedDict()
 
@@ -136,14 +136,17 @@ class EmbeddedNli:
         return self._logs(premises, hypotheses, self._heads[0], 0).exp().numpy()
 
     def entail_free(self, statements: Sequence[str], lines: Sequence[str]) -> np.ndarray:
-        """The same for statements of any kind, by the head for these and the joint layers (`nli_joint`): the geometric
-        mean of their probabilities.
-        """
+        """The same for statements of any kind, by the head for these."""
         place = len(self._heads) - 1
-        logs = self._logs(statements, lines, self._heads[place], place)
-        if self._joint is not None:
-            logs = (logs + self._logs(statements, lines, self._joint, -1)).div(2).log_softmax(1)
-        return logs.exp().numpy()
+        return self._logs(statements, lines, self._heads[place], place).exp().numpy()
+
+    def reread(self, statements: Sequence[str], lines: Sequence[str]) -> np.ndarray:
+        """The same by that head and the joint layers (`nli_joint`): the geometric mean of their probabilities."""
+        place = len(self._heads) - 1
+        logs = self._logs(statements, lines, self._heads[place], place) + self._logs(
+            statements, lines, load_joint(), -1
+        )
+        return logs.div(2).log_softmax(1).exp().numpy()
 
     def _logs(self, first: Sequence[str], second: Sequence[str], model: nn.Module, place: int) -> Tensor:
         """Log-probabilities (N, 3) by a model that takes the cached tensor at `place`."""

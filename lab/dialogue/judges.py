@@ -183,7 +183,7 @@ def _nli(models: Models) -> Judge:
         from agents.judge_models.nli_head import EmbeddedNli
 
         read = EmbeddedNli(models.device)
-        return Nli(read.entail, embed, entail_free=read.entail_free, english=True)
+        return Nli(read.entail, embed, entail_free=read.entail_free, reread=read.reread, english=True)
     from agents.judge_models.cross_encoder import CrossEncoder
 
     return Nli(CrossEncoder(model, models.device).entail, embed)

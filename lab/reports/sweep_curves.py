@@ -157,7 +157,10 @@ def _by_conversation(run: Path, manifest: Mapping, invalid: set[tuple[str, str]]
         value="value",
         weight=weight,
         valid=pl.Series(
-            [is_valid(*key, invalid) for key in rows.select("metric", pl.col("judge").fill_null("")).iter_rows()],
+            [
+                is_valid(metric, judge or "", invalid)
+                for metric, judge in zip(rows["metric"], rows["judge"], strict=True)
+            ],
             dtype=pl.Boolean,
         ),
     )

@@ -268,13 +268,15 @@ def powered(
         both = prediction_powered_mean(judged, truth, clusters, confidence=confidence)
         if both.low == both.high:  # nothing changes without any cluster: what the labels alone allow
             both = replace(both, low=labelled.low, high=labelled.high)
-        turns, at = rows["turn"].to_numpy(), {"centred": clusters, "confidence": confidence}
+        turns, wrong, labels_wrong = rows["turn"].to_numpy(), 1 - judged, 1 - truth
         by_judge[judge][seat] = {
             "consistency": Powered(clustered_share(judged, clusters, confidence=confidence), labelled, both),
             "drift": Powered(
-                clustered_slope(turns, 1 - judged, clusters, **at),
-                clustered_slope(turns[known], 1 - truth[known], clusters[known], **at | {"centred": clusters[known]}),
-                prediction_powered_slope(turns, 1 - judged, 1 - truth, clusters, confidence=confidence),
+                clustered_slope(turns, wrong, clusters, centred=clusters, confidence=confidence),
+                clustered_slope(
+                    turns[known], labels_wrong[known], clusters[known], centred=clusters[known], confidence=confidence
+                ),
+                prediction_powered_slope(turns, wrong, labels_wrong, clusters, confidence=confidence),
             ),
         }
     return by_judge

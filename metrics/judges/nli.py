@@ -11,8 +11,10 @@ the earlier line take the place of the statements. An answer to a question is sc
 more than `top` statements and `embed` is given, only the `top` statements nearest to the line by cosine are scored.
 
 `entail` may be two models: one for the claims of facts, and one for statements of any kind (sentences of a card; lines
-of personas without facts). The latter was trained on (statement, line) and is asked in that order alone. A line that
-follows from one statement is less likely to contradict another, so for personas of text
+of personas without facts). The latter was trained on (statement, line) and is asked in that order alone. Where there is
+a better and slower model too, it reads each sentence again with the CLOSEST statements about which the faster one says
+most, P(contradiction) + P(entailment); the other statements then count as neutral. A line that follows from one
+statement is less likely to contradict another, so for personas of text
 
     logit p_inconsistent = logit max p(c, s) - ENTAILED max P(entailment | c, s)
 
@@ -35,6 +37,7 @@ from scenarios.records import Judgement
 from scenarios.scripts import not_english
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
+CLOSEST = 3  # as good as all six statements of a written card
 ENTAILED = 2.0  # chosen on the written cards that were kept from training (`agents.judge_models.nli_cards`)
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
@@ -55,7 +58,8 @@ class Nli:
     """A judge of lines against personas and earlier lines, and of answers; the verdict is p_inconsistent > 0.5.
 
     `entail(premises, hypotheses)` gives probabilities of shape (N, 3): contradiction, neutral, entailment. It is called
-    once for all pairs. `entail_free(statements, lines)` takes its place for statements that are no claims of slots.
+    once for all pairs. `entail_free(statements, lines)` takes its place for statements that are no claims of slots, and
+    `reread` reads the closest of these again.
     `embed(texts)` gives rows of unit length, shape (N, d). With `english` the models know English alone, and pairs
     with a text in another script than English are unscored.
     """
@@ -64,6 +68,7 @@ class Nli:
     embed: Embed | None = None
     top: int = 12
     entail_free: Entail | None = None
+    reread: Entail | None = None
     english: bool = False
     name: str = "nli"
     metrics: tuple[str, ...] = JUDGED
@@ -85,7 +90,7 @@ class Nli:
             for c, free in zip(q.statements, q.free, strict=True)
             for s in q.sentences
         )
-        probabilities = self._probabilities(list(asked))
+        probabilities = self._reread([q for q in questions if q], self._probabilities(list(asked)))
         return [
             row
             for pair, q, reason in zip(pairs, questions, reasons, strict=True)
@@ -123,6 +128,24 @@ class Nli:
             both = _checked(self.entail(first + second, second + first), 2 * len(others))
             by_key.update(zip(others, (both[: len(others)] + both[len(others) :]) / 2, strict=True))
         return by_key
+
+    def _reread(
+        self, questions: Sequence[_Question], p: dict[tuple[str, str, bool], np.ndarray]
+    ) -> dict[tuple[str, str, bool], np.ndarray]:
+        """The probabilities, with those of free statements by `reread` where they are the closest of some question, and
+        neutral elsewhere.
+        """
+        if self.reread is None:
+            return p
+        close: dict[tuple[str, str, bool], None] = {}
+        for q in questions:
+            statements = [c for c, free in zip(q.statements, q.free, strict=True) if free]
+            for s in q.sentences:
+                keys = sorted(((c, s, True) for c in statements), key=lambda key: p[key][NEUTRAL])
+                close.update(dict.fromkeys(keys[:CLOSEST]))
+        again = _checked(self.reread([c for c, _, _ in close], [s for _, s, _ in close]), len(close)) if close else ()
+        neutral = np.eye(3)[NEUTRAL]
+        return {key: neutral if key[2] else row for key, row in p.items()} | dict(zip(close, again, strict=True))
 
     def _nearest(self, questions: list[_Question | None]) -> list[_Question | None]:
         many = [q for q in questions if q and len(q.statements) > self.top]

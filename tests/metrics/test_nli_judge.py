@@ -312,6 +312,28 @@ def test_the_weights_are_small_and_hold_what_the_head_has(name):
     assert path.stat().st_size < 1_000_000
 
 
+def test_the_closest_statements_are_read_again_and_the_others_count_as_neutral():
+    asked = []
+
+    def free(statements, lines):
+        """The statements are numbered; the later, the less neutral."""
+        neutral = [1 - 0.1 * int(text.split()[-1].strip(".")) for text in statements]
+        return np.array([[(1 - p) / 2, p, (1 - p) / 2] for p in neutral])
+
+    def reread(statements, lines):
+        asked.extend(statements)
+        return np.tile([0.7, 0.3, 0.0], (len(statements), 1))
+
+    persona = Persona("x", "Ada", " ".join(f"I have rule {number}." for number in range(1, 7)), ())
+    (row,) = Nli(by_table, entail_free=free, reread=reread).judge([pair("What a day!", persona=persona)])
+    assert sorted(asked) == [f"I have rule {number}." for number in (4, 5, 6)]
+    assert row.p_inconsistent == pytest.approx(0.7) and row.claim in asked
+    (none,) = Nli(by_table, entail_free=free, reread=lambda a, b: np.tile([0.0, 1.0, 0.0], (len(a), 1))).judge(
+        [pair("What a day!", persona=persona)]
+    )
+    assert none.p_inconsistent == pytest.approx(0.0, abs=1e-9), "what the first reader said counts no longer"
+
+
 def test_the_joint_layers_are_stored_as_small_changes_of_the_encoders():
     from safetensors.torch import load_file
 
@@ -345,12 +367,14 @@ def test_an_epoch_of_training_changes_the_joint_layers_and_nothing_of_the_encode
 
 
 def test_the_head_for_free_text_compares_and_the_other_does_not(embedded_nli):
-    """Of the 1,008 lines of the held-out cards .87 and .52 are right; here 16 of the 80 cards are read."""
+    """Training prints .81 and .52 of the 1,008 lines of the held-out cards; the joint layers do better. Here 16
+    of the 80 cards are read.
+    """
     from agents.judge_models.nli_cards import cards, within_lines
 
     sample = cards()[1][:16]
     wins, lines = within_lines(embedded_nli.entail_free, sample)
-    assert wins / lines > 0.8
+    assert wins / lines > 0.7 and within_lines(embedded_nli.reread, sample)[0] / lines > 0.8
     assert within_lines(embedded_nli.entail, sample)[0] / lines < 0.65
 
 
