@@ -17,6 +17,7 @@ from scenarios.messages import reason
 
 RETRIES = 8  # of the client, after 0.5 to 8 s with jitter, or as long as the server's Retry-After says
 TIMEOUT_S = 120.0  # for an answer in all: tries and the waits between them
+MOST_BYTES = 32 * 2**20  # of a response; 1/64 of that where it is compressed
 CHECK_TIMEOUT_S = 5.0
 UNLISTED = ("anthropic",)  # it lists its models for another kind of key header only
 AT_ONCE = 16  # requests under way
@@ -54,11 +55,26 @@ def client(endpoint: str, timeout_s: float = TIMEOUT_S, retries: int = RETRIES, 
         api_key=key_of(endpoint, api_key_env) or "none",
         timeout=timeout_s,
         max_retries=retries,
-        http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note]}),
+        http_client=DefaultHttpxClient(event_hooks={"request": [_hurry], "response": [_note, _bounded]}),
     )
     if endpoint != OPENAI:  # the client sends those of the environment to every server
         server.organization = server.project = None
     return server
+
+
+def _bounded(response) -> None:
+    """Lets at most MOST_BYTES of the response's body be read; more raise ValueError."""
+    parts_of, most = response.iter_raw, MOST_BYTES // (64 if "content-encoding" in response.headers else 1)
+
+    def bounded(*arguments, **options):
+        size = 0
+        for part in parts_of(*arguments, **options):
+            size += len(part)
+            if size > most:
+                raise ValueError(f"the response has more than {most:,} bytes")
+            yield part
+
+    response.iter_raw = bounded
 
 
 def _hurry(request) -> None:

@@ -115,6 +115,16 @@ def test_a_run_uses_the_named_key_and_keeps_it_nowhere(monkeypatch, tmp_path):
     assert "api_key_env: MY_PAT" in (only(tmp_path) / "scenario.yaml").read_text()
 
 
+def test_no_more_of_a_response_is_read_than_a_limit(monkeypatch):
+    monkeypatch.setenv("MY_PAT", KEY)
+    monkeypatch.setattr(client, "MOST_BYTES", 40)
+    with locked() as (_, url), pytest.raises(ValueError, match="does not answer"):
+        client.check(url, "m", "MY_PAT")
+    monkeypatch.setattr(client, "MOST_BYTES", 4000)
+    with locked() as (_, url):
+        client.check(url, "m", "MY_PAT")
+
+
 def test_how_a_server_is_accessed_is_no_part_of_what_is_played():
     plain, accessed = (
         load_scenario(LONG, ["seats.user.endpoint=vllm", "measure.llm.endpoint=openrouter", *more])
