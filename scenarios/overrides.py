@@ -20,6 +20,7 @@ from scenarios.yaml_files import (
     ScenarioError,
     added_keys,
     annotation_at,
+    construct,
     fields_of,
     shown,
     unknown_key,
@@ -81,7 +82,11 @@ Plain = Annotated[Any, AfterValidator(_plain)]  # a value that `as_items` takes
 
 def _value(text: str, item: str) -> Any:
     try:
-        return composed(yaml.load(text, Loader=Loader))  # a SafeLoader
+        loader = Loader(text)  # a SafeLoader
+        node = loader.get_single_node()
+        return None if node is None else composed(construct(loader, node, f"override {item!r}"))
+    except ScenarioError:
+        raise
     except (yaml.YAMLError, ValueError) as error:
         problem = getattr(error, "problem", None) or error
         raise ScenarioError(f"the value is not valid YAML: {problem}", where=f"override {item!r}") from None

@@ -14,7 +14,7 @@ from scenarios import personas as people
 from scenarios.fields import absolute, model_anywhere
 from scenarios.overrides import override
 from scenarios.persona_schema import PersonaSpec
-from scenarios.records import PARTNER, SEATS
+from scenarios.records import PARTNER, SEATS, Persona
 from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
 from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_kind, validate
@@ -37,9 +37,19 @@ class Scenario(ScenarioFile):
             for name in ACCESS:
                 settings.pop(name, None)
         del content["measure"]["validate"]
-        cast = [{seat: asdict(persona) for seat, persona in seats.items()} for seats in people.cast(self)]
-        text = json.dumps([content, cast], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        sha = hashlib.sha256(_sorted_json(content))
+        known: dict[int, tuple[bytes, Persona]] = {}  # by identity: most conversations have the same few personas
+        for seats in people.cast(self):
+            for seat in SEATS:
+                persona = seats[seat]
+                if id(persona) not in known:
+                    known[id(persona)] = hashlib.sha256(_sorted_json(asdict(persona))).digest(), persona
+                sha.update(known[id(persona)][0])
+        return sha.hexdigest()
+
+
+def _sorted_json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:

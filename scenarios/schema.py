@@ -275,9 +275,9 @@ class ScenarioFile(Strict):
     seed: int = Field(description="every random choice derives from it")
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
     device: Text = Field(default="auto", description="auto, cpu, cuda, ...")
-    conversations: int = Field(ge=1, description="dialogues to play")
-    concurrency: int = Field(default=32, ge=1, description="most dialogues played in parallel")
-    turns: int = Field(ge=1, description="lines per dialogue, both seats counted")
+    conversations: int = Field(ge=1, le=1_000_000, description="dialogues to play")
+    concurrency: int = Field(default=32, ge=1, le=10_000, description="most dialogues played in parallel")
+    turns: int = Field(ge=1, le=100_000, description="lines per dialogue, both seats counted")
     personas: Annotated[list[Text], BeforeValidator(as_list), AfterValidator(no_repeats)] = Field(
         default=[], description="paths of persona files, relative to the scenario file"
     )

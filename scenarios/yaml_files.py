@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin
@@ -35,6 +36,7 @@ FILES = {  # kind of file -> keys that no other kind has, and the command that t
     "scenario": ({"graph"}, "python -m lab.run"),
 }
 LARGEST_YAML = 16 * 2**20  # bytes
+MOST_NODES = 2**20  # values and keys of a file, each counted as often as an alias repeats it
 SHOWN_CHARACTERS = 60  # of a value that an error message quotes
 EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
     "bool_type": "true or false",
@@ -54,7 +56,7 @@ class ScenarioError(ValueError):
 
     def __init__(self, problem: str, key: Key = (), where: str = ""):
         self.problem, self.key, self.where = problem, key, where
-        subject = ".".join(str(part) for part in key)
+        subject = ".".join(_shortened(str(part)) for part in key)
         super().__init__(hidden(f"{where}: " * bool(where) + f"{subject} " * bool(subject) + problem))
 
 
@@ -100,7 +102,7 @@ class Document:
         for path, text in reversed(self.overrides):
             if key[: len(path)] == path:
                 return f"override {text!r}"
-        return f"{self.name}, line {_line(self.node, key)}"
+        return f"{self.name}, line {_line(self.node, key, {})}"
 
     def error(self, problem: str, key: Key = ()) -> ScenarioError:
         """An error at the key, with its file and line; the caller raises it."""
@@ -153,7 +155,7 @@ def parse_yaml(text: str, name: str) -> Document:
         if not isinstance(node, yaml.MappingNode):
             raise ScenarioError("holds no keys; expected lines of 'key: value'", where=name)
         _refuse_duplicates(node, name)
-        return Document(name, composed(_construct(loader, node, name)), node)
+        return Document(name, composed(construct(loader, node, name)), node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         syntax = isinstance(error, ScannerError | ParserError)
@@ -181,12 +183,30 @@ def validate(document: Document, model: type[Model]) -> Model:
         raise _first(errors, document, model) from None
 
 
-def _construct(loader: Loader, node: yaml.Node, name: str) -> Any:
+def construct(loader: Loader, node: yaml.Node, name: str) -> Any:
+    """The plain data of a node. Raises ScenarioError where its aliases repeat more than MOST_NODES nodes."""
+    if _node_count(node, {}) > MOST_NODES:
+        problem = f"its aliases (*name) repeat more than {MOST_NODES:,} values; expected fewer, written out"
+        raise ScenarioError(f"not valid YAML: {problem}", where=name)
     try:
         return loader.construct_document(node)
     except ValueError as error:  # a value that looks like a date or a number and is none
         problem = f"holds a value that YAML cannot read: {error}; expected it in quotes"
         raise ScenarioError(problem, where=name) from None
+
+
+def _node_count(node: yaml.Node, counts: dict[int, float]) -> float:
+    """The number of nodes of a tree, repeated ones included; infinity where a node holds itself.
+
+    `counts` are those of nodes that were counted, so that each is looked at once.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in counts:
+        counts[id(node)] = inf  # until it is known: met again within itself, it has no end
+        inner = node.value if isinstance(node, yaml.SequenceNode) else [each for pair in node.value for each in pair]
+        counts[id(node)] = 1 + sum(_node_count(each, counts) for each in inner)
+    return counts[id(node)]
 
 
 def _place(name: str, mark: yaml.Mark | None) -> str:
@@ -215,14 +235,17 @@ def _refuse_duplicates(root: yaml.Node, name: str) -> None:
                 todo.append(((*path, key.value), value))
 
 
-def _line(node: yaml.Node, key: Key) -> int:
+def _line(node: yaml.Node, key: Key, pairs_of: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]]) -> int:
+    """The line of a key, from 1; `pairs_of` keeps the pairs of each mapping by key, for the next call."""
     line = node.start_mark.line
     for part in key:
         if isinstance(node, yaml.MappingNode):
-            pairs = [(k, v) for k, v in node.value if str(k.value) == str(part)]
-            if not pairs:
+            if id(node) not in pairs_of:
+                pairs_of[id(node)] = {str(k.value): (k, v) for k, v in node.value if isinstance(k, yaml.ScalarNode)}
+            if str(part) not in pairs_of[id(node)]:
                 break
-            line, node = pairs[-1][0].start_mark.line, pairs[-1][1]
+            found, node = pairs_of[id(node)][str(part)]
+            line = found.start_mark.line
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line
@@ -278,8 +301,10 @@ def _first(errors: ValidationError, document: Document, model: type[BaseModel]) 
     def key_of(error: Any) -> Key:
         return tuple(part for part in error["loc"] if part not in ("[key]", *KINDS))
 
+    pairs_of: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
+
     def order(error: Any) -> tuple[bool, int]:
-        return error["type"] != "extra_forbidden", _line(document.node, key_of(error))
+        return error["type"] != "extra_forbidden", _line(document.node, key_of(error), pairs_of)
 
     error = min(errors.errors(include_url=False), key=order)
     key = key_of(error)
@@ -315,6 +340,10 @@ def check_type(name: str, value: object, kinds: type | tuple[type, ...], expecte
         raise ValueError(f"{name} is {shown(value)}; expected {expected}")
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
 def shown(value: object) -> str:
     """The value as an error message quotes it, cut at 60 characters."""
     match value:
@@ -329,4 +358,4 @@ def shown(value: object) -> str:
         case datetime.date():
             return f"the date {value}"
     text = hidden(repr(value))  # before it is cut, since nothing finds half a secret
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    return _shortened(text)

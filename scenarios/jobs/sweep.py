@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import exp, log
+from math import exp, log, prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ BASES = {
     "scenario": load_scenario,
     "training": load_recipe,
 }
+MOST_TRIALS = 10_000
 WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
 ID_DIGITS = 10
 DRAWN = ("uniform", "loguniform", "integer", "choice")
@@ -243,6 +244,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[s
         hint = nearest_path(folder / name) or nearest_path(name)
         raise document.error(f"is {name!r}; expected the path of a file, {folder / name} is none{hint}", (sweep.kind,))
     sweep = sweep.model_copy(update={sweep.kind: str(file.resolve())})
+    _refuse_many(sweep, document)
     drawn = list(_trials(sweep))
     trials = tuple({trial.id: trial for trial in drawn}.values())
     return SweepPlan(
@@ -268,6 +270,13 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
         raise document.error(
             f"is {sweep.samples}, but no axis is drawn; expected 1, or an axis with {', '.join(DRAWN)}", ("samples",)
         )
+
+
+def _refuse_many(sweep: Sweep, document: Document) -> None:
+    """Raises ScenarioError for more than MOST_TRIALS trials, before any is made."""
+    counts = [1 if axis.drawn else len(axis.values or ()) or axis.steps or 0 for axis in sweep.axes.values()]
+    if (total := sweep.samples * prod(counts)) > MOST_TRIALS:
+        raise document.error(f"give {total:,} trials; expected at most {MOST_TRIALS:,}", ("axes",))
 
 
 def trial_id(values: Mapping[str, Any]) -> str:
