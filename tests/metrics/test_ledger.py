@@ -65,6 +65,9 @@ GRACE = Persona("grace", "Grace", "You are Grace.", tuple(Fact(slot, FACTS[slot.
 
 CONTRADICTS = [
     "I live in Lisbon.",
+    "I'm very happy to tell you, I live in Lisbon.",
+    "Let me tell you, I live in Lisbon.",
+    "I can tell you that I live in Lisbon.",
     "Well, I’m from Lisbon, and I love it.",
     "I actually still live in New York!",
     "I do live in sunny Lisbon.",
@@ -143,6 +146,8 @@ SAYS_NOTHING = [  # asserts nothing about the speaker, or nothing the ledger may
     "Why do they think I live in Lisbon?",
     "If I live in Lisbon, I will buy a boat.",
     "I wish I live in Lisbon.",
+    "I'd love to tell you I live in Lisbon.",
+    "They told me to say I live in Lisbon.",
     "Imagine I live in Lisbon.",
     "Let's pretend I am a baker.",
     "Suppose I'm a baker.",

@@ -75,7 +75,10 @@ _REPORTED = re.compile(
     re.IGNORECASE,
 )
 _OWN_REPORT = re.compile(
-    r"\bi\s+(?:(?!never\b|not\b)\w+\s+)?(?:said|say|think|thought|believe|guess|told)\b(?:\s+\w+){0,2}[\s,]*$",
+    r"\bi\s+(?:(?!never\b|not\b)\w+\s+)?(?:said|say|think|thought|believe|guess|told)\b(?:\s+\w+){0,2}[\s,]*$|"
+    r"(?:\blet\s+me|\bi\s+(?:can|will|must|should|have\s+to|want\s+to)|\bi['’]ll|\bi(?:['’]m|\s+am)\s+(?:(?!not\b)\w+\s+)?"
+    r"(?:happy|glad|proud|pleased|delighted|honou?red|excited|thrilled|sad|sorry|afraid|ashamed|embarrassed)\s+to)"
+    r"\s+(?:just\s+)?(?:tell|say)(?:\s+you)?(?:\s+that)?[\s,]*$",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
