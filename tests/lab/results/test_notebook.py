@@ -168,7 +168,7 @@ def test_a_comparison_is_its_rows_and_their_figure(run, tmp_path):
     loaded = load_run(tmp_path / "both")
     assert (loaded.kind, loaded.manifest, list(loaded.plots)) == ("comparison", {}, ["differences"])
     assert set(loaded.comparison["value"].drop_nans()) == {0.0}
-    assert repr(loaded).endswith(f"a comparison of two runs; comparison {loaded.comparison.height} × 10)")
+    assert repr(loaded).endswith(f"a comparison of two runs; comparison {loaded.comparison.height} × 11)")
 
 
 def test_what_a_folder_says_of_itself_is_text_in_a_notebook(copy):

@@ -326,7 +326,8 @@ def test_a_training_learns_from_data_and_tells_what_it_read(tmp_path, recipe, ti
         "3 of 3 conversations teach the user; lines: 6, of them 3 good, 3 bad, 0 worth 0, 0 unscored; "
     )
     assert len(steps) == 2 and all(step["loss"] is not None and step["grad_norm"] > 0 for step in steps)
-    assert [(step["tokens"], step["tokens_learnt"]) for step in steps] == [(2 * (10 + 26),) * 2] * 2
+    # each line with the blank behind "Name:"
+    assert [(step["tokens"], step["tokens_learnt"]) for step in steps] == [(2 * (11 + 27),) * 2] * 2
     assert not (tmp_path / "out" / COLLECTED).exists()
 
 
