@@ -412,10 +412,13 @@ UNITS = (
     "I live in a ",
     "。",
 )
+TAKE_LONG = ("claims", "statements", "line_wires")  # twenty seconds and more, for all units together
 SLOW_S = 2.0  # of 100,000 characters; what takes time in proportion to the square of the length takes minutes
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in TAKE_LONG else name for name in READERS]
+)
 def test_what_a_stranger_writes_is_read_in_time_in_proportion_to_its_length(name):
     def late(*_) -> None:
         raise TimeoutError
@@ -536,7 +539,7 @@ def test_what_strangers_wrote_reaches_a_terminal_as_text_alone(played, tmp_path,
 # -- sockets that listen
 
 
-@pytest.mark.parametrize("first", ["pass", "from ray import train, tune"])
+@pytest.mark.parametrize("first", [pytest.param("pass", marks=pytest.mark.slow), "from ray import train, tune"])
 def test_a_private_ray_listens_to_this_machine_alone_whoever_imported_ray_before(first):
     """Whatever the environment says of clusters; and what it says stays, for those that come later."""
     code = f"""{first}

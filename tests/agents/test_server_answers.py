@@ -30,7 +30,7 @@ from agents.servers.answers import (
 from metrics.judges.llm import YES_NO, softmax
 from scenarios.scripts import count_words
 
-MANY = settings(max_examples=1500, deadline=None, database=None)
+MANY = settings(max_examples=400, deadline=None, database=None)
 ODD = st.one_of(
     st.none(),
     st.booleans(),
