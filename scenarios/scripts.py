@@ -21,6 +21,9 @@ _SPELLED = (
 )
 _WORD = regex.compile(rf"[[{_BY_LETTER}]&&[\p{{L}}\p{{N}}]]\p{{M}}*+|{_BY_RUN}++|{_SPELLED}(?:'{_SPELLED})*+", regex.V1)
 
+# marks that end a sentence: of scripts with blanks between words, where a blank follows them, and of those without
+SENTENCE_MARKS, WIDE_SENTENCE_MARKS = ".!?…؟۔।॥", "。！？｡"
+
 # accents, vowel signs and tones, which `\w` leaves out: of Latin, Hebrew, Arabic, and the scripts of India and beyond
 MARKS = (
     "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"

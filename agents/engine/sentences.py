@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from scenarios.scripts import SENTENCE_MARKS as MARKS
+from scenarios.scripts import WIDE_SENTENCE_MARKS as WIDE_MARKS
 from scenarios.spoken import without_thoughts
 
-MARKS, CLOSING = ".!?…؟۔।॥", "\"'”’)"  # of scripts with blanks between words: a blank follows the end of a sentence
-WIDE_MARKS, WIDE_CLOSING = "。！？｡", "”’」』）"  # of scripts without: nothing need follow
+CLOSING, WIDE_CLOSING = "\"'”’)", "”’」』）"  # behind the marks
 _LAST_IN_TOKEN = re.compile(rf"(?:[{MARKS}{WIDE_MARKS}][{CLOSING}{WIDE_CLOSING}]*|\n) *\Z")
 _IN_TEXT = re.compile(  # looks at a run of marks once
     rf"(?<![{MARKS}])[{MARKS}]++[{CLOSING}]*+(?=\s|$)\n*|"

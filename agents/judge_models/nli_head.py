@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.judge_models.nli_joint import load_joint
+from agents.judge_models.nli_joint import load_joint, mean_of
 
 WEIGHTS = Path(__file__).parent / "nli_head.safetensors"
 CARD_WEIGHTS = Path(__file__).parent / "nli_cards_head.safetensors"
@@ -66,16 +66,12 @@ class Head(nn.Module):
         a_sees = scores.masked_fill(~b_mask[:, None], -1e4).softmax(2) @ b
         b_sees = scores.transpose(1, 2).masked_fill(~a_mask[:, None], -1e4).softmax(2) @ a
         first, second = self._compared(a, a_sees, a_mask), self._compared(b, b_sees, b_mask)
-        u, v = _mean(a, a_mask), _mean(b, b_mask)
+        u, v = mean_of(a, a_mask), mean_of(b, b_mask)
         return self.decide(torch.cat([first, second, (u - v).abs(), u * v], 1))
 
     def _compared(self, x: Tensor, sees: Tensor, mask: Tensor) -> Tensor:
         compared = self.compare(torch.cat([x, sees, (x - sees).abs(), x * sees], 2))
-        return torch.cat([_mean(compared, mask), compared.masked_fill(~mask[..., None], 0).amax(1)], 1)
-
-
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        return torch.cat([mean_of(compared, mask), compared.masked_fill(~mask[..., None], 0).amax(1)], 1)
 
 
 def states(texts: Sequence[str], device: str = "cpu") -> list[Tensor]:

@@ -49,10 +49,11 @@ class JointLayers(nn.Module):
             out = layer(x, bias)
             x = out[0] if isinstance(out, tuple) else out
         first, second = x[:, : a.shape[1]], x[:, a.shape[1] :]
-        return self.decide(torch.cat([first[:, 0], second[:, 0], _mean(first, a_mask), _mean(second, b_mask)], 1))
+        return self.decide(torch.cat([first[:, 0], second[:, 0], mean_of(first, a_mask), mean_of(second, b_mask)], 1))
 
 
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
+def mean_of(x: Tensor, mask: Tensor) -> Tensor:
+    """The mean (B, width) of the tokens of each text, (B, T, width) with mask (B, T); 0 without any."""
     return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 

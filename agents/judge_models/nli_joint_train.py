@@ -23,7 +23,7 @@ from agents.judge_models.nli_cards import Card, card_examples, cards, within_lin
 from agents.judge_models.nli_data import Example, corpora, examples
 from agents.judge_models.nli_head import padded, states
 from agents.judge_models.nli_joint import STATES, JointLayers, packed
-from agents.judge_models.nli_train import wilson
+from agents.judge_models.nli_train import batches, wilson
 from scenarios.records import derive_seed
 
 EPOCHS, BATCH, SLOT_PAIRS, SMOOTHING = 4, 32, 4_000, 0.05
@@ -57,7 +57,7 @@ def train(rows: Sequence[Card], slots: Sequence[Example], seed: int, epochs: int
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     loss = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     for pairs in passes:
-        for batch in _batches(pairs, rng):
+        for batch in batches(pairs, BATCH, _length, rng):
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):
                 logits = _logits(net, [(p.premise, p.hypothesis)[:: rng.choice(_ORDERS)] for p in batch], read)
@@ -76,11 +76,8 @@ def _rate(step: int, steps: int) -> float:
     return min(1, (step + 1) / WARM_UP) * (LEAST + (1 - LEAST) * falling)
 
 
-def _batches(pairs: Sequence[Example], rng: random.Random) -> list[list[Example]]:
-    """All pairs in a new order; the pairs of a batch have similar lengths, so that there is little padding."""
-    order = sorted(pairs, key=lambda pair: ((len(pair.premise) + len(pair.hypothesis)) // 30, rng.random()))
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    return rng.sample(batches, len(batches))
+def _length(pair: Example) -> int:
+    return (len(pair.premise) + len(pair.hypothesis)) // 30
 
 
 def _logits(net: JointLayers, pairs: Sequence[Sequence[str]], read: Read) -> torch.Tensor:

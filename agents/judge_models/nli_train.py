@@ -13,7 +13,7 @@ import argparse
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -38,8 +38,12 @@ def train(pairs: Sequence[Example], seed: int, epochs: int = EPOCHS) -> Head:
     steps = epochs * -(-len(pairs) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     loss, rng = nn.CrossEntropyLoss(label_smoothing=SMOOTHING), random.Random(seed)
+
+    def tokens(pair: Example) -> int:
+        return max(len(read[pair.premise]), len(read[pair.hypothesis])) // 4
+
     for _ in range(epochs):
-        for batch in _batches(pairs, read, rng):
+        for batch in batches(pairs, BATCH, tokens, rng):
             logits = _logits(head, batch, read)
             optimiser.zero_grad()
             loss(logits, torch.tensor([pair.label for pair in batch])).backward()
@@ -48,13 +52,12 @@ def train(pairs: Sequence[Example], seed: int, epochs: int = EPOCHS) -> Head:
     return head.eval().requires_grad_(False)
 
 
-def _batches(pairs: Sequence[Example], read: dict[str, torch.Tensor], rng: random.Random) -> list[list[Example]]:
+def batches(
+    pairs: Sequence[Example], size: int, length: Callable[[Example], int], rng: random.Random
+) -> list[list[Example]]:
     """All pairs in a new order; the pairs of a batch have similar lengths, so that there is little padding."""
-    order = sorted(
-        pairs, key=lambda pair: (max(len(read[pair.premise]), len(read[pair.hypothesis])) // 4, rng.random())
-    )
-    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    return rng.sample(batches, len(batches))
+    order = sorted(pairs, key=lambda pair: (length(pair), rng.random()))
+    return rng.sample([order[start : start + size] for start in range(0, len(order), size)], -(-len(order) // size))
 
 
 def figures(head: Head, pairs: Sequence[Example]) -> dict[str, tuple[float, float, float, int]]:

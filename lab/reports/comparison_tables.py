@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from lab.reports.headline import FEW
 from lab.reports.markdown import escape, table
-from lab.reports.validity_text import CERTAIN, NOT_VALID
+from lab.reports.validity_text import NOT_VALID, marked, overstates
 from metrics import UNSCORED
-from metrics.catalogue import CONSISTENCIES, metric_figures, unscored_label
+from metrics.catalogue import metric_figures, unscored_label
 from metrics.entry import MISSING, estimate_text, share_format
 
 if TYPE_CHECKING:
@@ -139,26 +139,17 @@ def differences(comparison: Comparison) -> list[ComparisonRow]:
             row["seat"],
             _side(row, "a", digits),
             _side(row, "b", digits),
-            _change(row["value"], row["low"], row["high"], digits) + _if_not_valid(row),
+            marked(_change(row["value"], row["low"], row["high"], digits), row["valid"]),
             str(row["n"]),
             NONE if _beyond_detection(row) else _number(row["detectable"], digits),
         )
-        rows.append(_comparison_row(cells, row, row["low"] > 0 or row["high"] < 0))
+        rows.append(ComparisonRow(cells, row["valid"] and (row["low"] > 0 or row["high"] < 0), row["valid"]))
     return rows
-
-
-def _comparison_row(cells: tuple[str, ...], row: dict, clear: bool) -> ComparisonRow:
-    return ComparisonRow(cells, clear and row["valid"], row["valid"])
-
-
-def _if_not_valid(row: dict) -> str:
-    return "" if row["valid"] else f", {NOT_VALID}"
 
 
 def _side(row: dict, side: str, digits: int) -> str:
     """The value of one run. A consistency by a judge that is not valid is not shown as 1.000."""
-    certain = not row["valid"] and row["metric"] in CONSISTENCIES and row[side] >= CERTAIN
-    return MISSING if certain else _number(row[side], digits)
+    return MISSING if overstates(row["metric"], row[side], row["valid"]) else _number(row[side], digits)
 
 
 def _beyond_detection(row: dict) -> bool:
@@ -204,10 +195,10 @@ def lives(comparison: Comparison) -> list[ComparisonRow]:
             *(_number(median.value, 0) if isfinite(median.value) else "not reached" for median in row["medians"]),
             _number(mean.a, 2),
             _number(mean.b, 2),
-            _change(mean.value, mean.low, mean.high, 2) + _if_not_valid(row),
+            marked(_change(mean.value, mean.low, mean.high, 2), row["valid"]),
             _number(row["p"], 3),
         )
-        rows.append(_comparison_row(cells, row, mean.low > 0 or mean.high < 0))
+        rows.append(ComparisonRow(cells, row["valid"] and (mean.low > 0 or mean.high < 0), row["valid"]))
     return rows
 
 

@@ -10,7 +10,7 @@ from math import isnan
 
 import polars as pl
 
-from lab.reports.validity_text import CERTAIN, NOT_VALID, is_valid, not_valid, validities_of
+from lab.reports.validity_text import is_valid, marked, not_valid, overstates, validities_of
 from metrics import P_VALUE, UNSCORED
 from metrics.catalogue import CONSISTENCIES, metric_figures, unscored_label
 from metrics.entry import MISSING, Figure, estimate_text
@@ -163,23 +163,20 @@ def _row(
     figure = figure or Figure("other", name, lambda value: f"{value:.4g}")
     worse = frozenset(seat for seat in by_seat if (name, judge, seat) in drifting)
     worse |= {seat for seat in by_seat if name in tripped.get(seat, ())}
-    if not valid and name in CONSISTENCIES:
-        by_seat = {seat: _no_certainty(row) for seat, row in by_seat.items()}
+    by_seat = {
+        seat: row | {"value": None} if _has_value(row) and overstates(name, row["value"], valid) else row
+        for seat, row in by_seat.items()
+    }
     cells = {seat: interval_text(by_seat[seat], figure.number) for seat in SEATS if seat in by_seat}
     if name in CONSISTENCIES:
         cells |= {seat: f"{cells[seat]} ⚠" for seat, row in by_seat.items() if tripped.get(seat) and _has_value(row)}
     if not valid:
-        cells, worse = {seat: f"{text}, {NOT_VALID}" for seat, text in cells.items()}, frozenset()
+        cells, worse = {seat: marked(text, valid) for seat, text in cells.items()}, frozenset()
     return HeadlineRow(figure.group, figure.label + bound(name), judge, cells, worse, valid)
 
 
 def _has_value(row: dict) -> bool:
     return row["value"] is not None and not isnan(row["value"])
-
-
-def _no_certainty(row: dict) -> dict:
-    """The row without its value where that would read 1.00."""
-    return row if row["value"] is None or not row["value"] >= CERTAIN else row | {"value": None}
 
 
 def bound(name: str) -> str:

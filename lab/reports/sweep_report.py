@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.progress.trials_table import axes_of
 from lab.reports.plot_kit import COLOURS, STYLES, empty_figure, plain
 from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by_axis, read_results
-from lab.reports.validity_text import CERTAIN, NOT_VALID
+from lab.reports.validity_text import marked, overstates
 from lab.store.atomic_write import replace
 from metrics.catalogue import CONSISTENCIES, TITLES, metric_figures
 from metrics.entry import MISSING, estimate_text
@@ -52,9 +52,8 @@ def interval_cell(interval: Interval, number: Callable[[float], str]) -> str:
     return text if text == MISSING else f"{text} n={interval.n}"
 
 
-def _if_valid(cell: str, valid: bool, hidden: bool = False) -> str:
-    """The cell, with a note where the judge is not valid in the personas; `hidden` leaves the figure itself out."""
-    return cell if valid or cell == MISSING else f"{MISSING if hidden else cell}, {NOT_VALID}"
+def _marked_cell(cell: str, valid: bool) -> str:
+    return cell if cell == MISSING else marked(cell, valid)
 
 
 def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[str]]]:
@@ -65,9 +64,9 @@ def curve_rows(measured: Sequence[ResponseCurve]) -> tuple[list[str], list[list[
         metric, judge, seat = curve.measure
         figure = metric_figures([metric])[metric]
         by_level = {
-            level: _if_valid(
-                interval_cell(interval, figure.number), valid, metric in CONSISTENCIES and interval.value >= CERTAIN
-            )
+            level: marked(MISSING, valid)
+            if overstates(metric, interval.value, valid)
+            else _marked_cell(interval_cell(interval, figure.number), valid)
             for level, interval, valid in zip(curve.levels, curve.estimates, curve.valid, strict=True)
         }
         rows.append([figure.label, judge or MISSING, seat, *(by_level.get(level, MISSING) for level in levels)])
@@ -86,7 +85,7 @@ def pair_rows(interactions: Sequence[AxisInteraction]) -> tuple[list[str], list[
                 metric_figures([metric])[metric].label,
                 judge or MISSING,
                 seat,
-                _if_valid(interval_cell(pair.effect, lambda value: f"{value:+.3f}"), pair.valid) + " ▲" * clear,
+                _marked_cell(interval_cell(pair.effect, lambda value: f"{value:+.3f}"), pair.valid) + " ▲" * clear,
             ]
         )
     return ["axes", "measure", "judge", "seat", "interaction"], rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import isnan
 
-from metrics.catalogue import TITLES
+from metrics.catalogue import CONSISTENCIES, TITLES
 from metrics.entry import MISSING, estimate_text, share_format
 from metrics.judges import JUDGED, LINES
 from metrics.validation.validity import FALSE_ALARMS, FLOOR, NOTHING_PLANTED, Validity
@@ -66,6 +66,16 @@ def not_valid(validities: Iterable[Validity]) -> set[tuple[str, str]]:
 def is_valid(metric: str, judge: str, bad: set[tuple[str, str]]) -> bool:
     """Whether a figure is made of no judgements in `bad`, as `not_valid` returns them."""
     return not any((source, judge) in bad for source in SOURCES.get(metric, (metric,)))
+
+
+def overstates(metric: str, value: float, valid: bool) -> bool:
+    """Whether a value is a consistency that would be read as 1.00 though its judge is not valid."""
+    return not valid and metric in CONSISTENCIES and value >= CERTAIN
+
+
+def marked(text: str, valid: bool) -> str:
+    """The text of a figure, with NOT_VALID behind it where its judge is not valid."""
+    return text if valid else f"{text}, {NOT_VALID}"
 
 
 def validity_sentences(manifest: Mapping) -> list[str]:

@@ -33,6 +33,7 @@ from functools import lru_cache
 import numpy as np
 
 from scenarios.records import Persona
+from scenarios.scripts import SENTENCE_MARKS, WIDE_SENTENCE_MARKS
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # N texts -> (N, d), rows of unit length
 SHARE = 0.2  # of all pairs
@@ -41,7 +42,8 @@ COSINE = 0.15
 NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
 SHARPNESS, NO_TOPIC = 12.0, 0.2  # of cosines
 AGREES = -3.0  # added to the nearness of pieces that agree
-_SENTENCE = re.compile(r"[^.!?…؟۔।॥。！？｡\n]+[.!?…؟۔।॥。！？｡]*")
+_MARKS = SENTENCE_MARKS + WIDE_SENTENCE_MARKS
+_SENTENCE = re.compile(rf"[^{_MARKS}\n]+[{_MARKS}]*")
 _OF_ONESELF = re.compile(r"\b(?:i|my|me|mine|we|our|us|myself)\b", re.IGNORECASE)
 _DENIAL = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
 _VALUE = re.compile(r"\d+|(?<=[\w,;:] )(?!I\b)[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*")  # numbers, and names within a sentence

@@ -16,7 +16,7 @@ import numpy as np
 
 from metrics.studies.protocol import Ask, StudyQuestion
 from scenarios.records import derive_seed
-from scenarios.scripts import count_words
+from scenarios.scripts import SENTENCE_MARKS, WIDE_SENTENCE_MARKS, count_words
 
 LEAST, MOST = 3, 60  # words of a proposal that is kept
 
@@ -83,7 +83,8 @@ def proposed(ask: Ask, arm: str, request: str, takes: int, seed: int, *, max_tok
         for take in range(takes)
     ]
     said = [text.strip().partition("\n")[0].strip(' "') for text in ask.say(arm, asked, max_tokens=max_tokens)]
-    whole = [text[: cut + 1] if (cut := max(map(text.rfind, ".!?…؟۔।॥。！？｡"))) > 0 else text for text in said]
+    marks = SENTENCE_MARKS + WIDE_SENTENCE_MARKS
+    whole = [text[: cut + 1] if (cut := max(map(text.rfind, marks))) > 0 else text for text in said]
     return list(dict.fromkeys(text for text in whole if LEAST <= count_words(text) <= MOST))
 
 
