@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +42,13 @@ class Scenario(ScenarioFile):
             for seat in SEATS:
                 persona = seats[seat]
                 if id(persona) not in known:
-                    known[id(persona)] = hashlib.sha256(_sorted_json(asdict(persona))).digest(), persona
+                    known[id(persona)] = hashlib.sha256(_sorted_json(persona)).digest(), persona
                 sha.update(known[id(persona)][0])
         return sha.hexdigest()
 
 
 def _sorted_json(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=vars).encode()  # vars: of dataclasses
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:

@@ -64,6 +64,7 @@ def test_different_windows_would_show():
     assert abs(narrow - wide) > CLOSE
 
 
+@pytest.mark.slow
 def test_a_branch_of_4000_tokens_equals_a_plain_forward_pass():
     model = tiny.plain(tiny.llama(max_position_embeddings=8192))
     engine, (prompt, target) = tiny.engine(model), tiny.prompts(4000, 12)

@@ -116,6 +116,7 @@ def test_a_hosted_engine_says_what_a_local_one_says(hosted, local):
     assert hosted.info() == local.info() and hosted.decode([ids, target]) == local.decode([ids, target])
 
 
+@pytest.mark.slow
 def test_after_a_death_what_is_said_watched_and_steered_is_as_before(hosted, local, folder, recoveries):
     ids = hosted.encode(PROMPTS)
     states = hosted.states(ids, [len(prompt) - 1 for prompt in ids])

@@ -122,6 +122,7 @@ def test_first_token_of_a_line_is_read_as_one_that_could_not_end_it(name):
     assert torch.equal(bound[:, 1:], free[:, 1:])
 
 
+@pytest.mark.slow
 def test_recomputed_log_probs_equal_sampled_ones_on_the_embedded_model(one_thread):
     engine, learner = (
         LocalEngine(load(EMBEDDED, "float32", "cpu")),

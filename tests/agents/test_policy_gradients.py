@@ -140,7 +140,7 @@ def test_the_dialogues_are_all_there_are(learner, may_leave):
 
 @pytest.mark.parametrize("gamma", [1.0, 0.5])
 @pytest.mark.parametrize("kind", ["dr_grpo", "dapo"])
-@pytest.mark.parametrize("may_leave", [False, True])
+@pytest.mark.parametrize("may_leave", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, may_leave, kind, gamma):
     all_ = everything(learner, may_leave)
     how = FREE.model_copy(update={"beta": 0.3, "loss_type": kind, "gamma": gamma})
@@ -160,6 +160,7 @@ def test_ppo_climbs_the_exact_gradient_and_pays_the_exact_divergence(learner, ma
     assert kl.norm() > 0.1 and wanted.norm() > 0.1
 
 
+@pytest.mark.slow
 def test_an_average_within_each_line_climbs_something_else(learner):
     """The bias that Dr. GRPO tells of: a token of a long line counts less."""
     all_ = everything(learner, True)

@@ -256,6 +256,7 @@ def test_the_embedded_head_says_the_same_of_a_pair_alone_and_among_others(embedd
     assert together == pytest.approx(alone, abs=2e-3)  # float16 states: padding moves the last digit
 
 
+@pytest.mark.slow
 def test_held_out_slots_and_values_are_read_far_better_than_by_chance(embedded_nli):
     """The published figures come from agents.nli_train; here a sample of 200 each: accuracy above .9 and .7 (chance:
     under .45).
@@ -366,6 +367,7 @@ def test_an_epoch_of_training_changes_the_joint_layers_and_nothing_of_the_encode
     assert p.shape == (1, 3) and p.sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_head_for_free_text_compares_and_the_other_does_not(embedded_nli):
     """Training prints .81 and .52 of the 1,008 lines of the held-out cards; the joint layers do better. Here 16
     of the 80 cards are read.

@@ -107,9 +107,9 @@ def kept(dialogue, embed, persona) -> tuple[int, int, int, int]:
     ("turns", "kind", "dose", "least"),
     [
         (40, "contradicted_fact", 0.4, 0.95),
-        (80, "contradicted_fact", 0.2, 0.95),
-        (80, "implied_fact", 0.2, 0.95),
-        (100, "persona_swap", 0.1, 0.9),
+        pytest.param(80, "contradicted_fact", 0.2, 0.95, marks=pytest.mark.slow),
+        pytest.param(80, "implied_fact", 0.2, 0.95, marks=pytest.mark.slow),
+        pytest.param(100, "persona_swap", 0.1, 0.9, marks=pytest.mark.slow),
     ],
 )
 def test_a_fifth_of_the_pairs_holds_nearly_all_planted_contradictions(one_thread, turns, kind, dose, least):

@@ -292,6 +292,7 @@ def test_a_consistency_without_a_value_is_not_marked():
     assert shown["prompt-to-line consistency"].cells["user"] == "– n=0"
 
 
+@pytest.mark.slow
 def test_two_thousand_dialogues_take_seconds():
     rng = np.random.default_rng(0)
     vocabulary = np.array([f"word{number}" for number in range(2000)])

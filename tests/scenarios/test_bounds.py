@@ -82,5 +82,5 @@ def test_a_sweep_of_too_many_trials_is_refused_before_any_is_made():
 def test_a_digest_costs_microseconds_a_conversation_and_tells_casts_apart():
     few, many = (load_scenario(LONG, [f"conversations={n}"]) for n in (10, 5_000))
     few.digest()  # what is read once is read
-    assert seconds(many.digest) - seconds(few.digest) < 5_000 * 100e-6
+    assert seconds(many.digest) - seconds(few.digest) < 5_000 * 300e-6  # milliseconds each, if each were read anew
     assert len({load_scenario(LONG, [f"seed={seed}"]).digest() for seed in (1, 2)} | {few.digest(), many.digest()}) == 4

@@ -233,6 +233,7 @@ def test_a_run_that_has_not_begun_to_write_is_waited_for_and_its_end_is_told(tmp
     assert watch(script, path)[:2] == (0, "")
 
 
+@pytest.mark.slow
 def test_a_real_run_killed_and_resumed_while_it_is_watched_is_seen_to_its_end(tmp_path):
     process = start(
         LONG, *NOBODY_TALKS, "turns=300", "measure.metrics=[prompt_to_line]", "--display", "none", "--runs", tmp_path

@@ -196,6 +196,7 @@ def test_a_chat_in_which_nothing_was_said_ends_too(tmp_path):
     assert manifest(only(tmp_path))["status"] == "finished" and "0 lines" in (only(tmp_path) / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_ended_chat_can_be_gone_on_with(tmp_path):
     assert talk("Hello there!\n", *STELLA, "--runs", tmp_path).returncode == 0
     path = only(tmp_path)

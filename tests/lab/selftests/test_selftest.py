@@ -114,6 +114,7 @@ def test_no_text_wire_moves_for_drift_of_content_alone_as_it_does_for_its_own_ki
     )
 
 
+@pytest.mark.slow
 def test_judge_that_is_wrong_way_round_fails(result):
     wrong = selftest([Backwards()], PEOPLE, SIZES["smoke"], seed=7)
     assert wrong.failed
@@ -141,6 +142,7 @@ def test_verdict_reads_sign_then_steps():
     )
 
 
+@pytest.mark.slow
 def test_likelihood_judge_ranks_planted_lines_above_the_others(embedded):
     from agents.judge_models.card_likelihood import Reference
     from agents.judge_models.embedder import Embedder

@@ -179,6 +179,7 @@ def test_nothing_that_a_sweep_starts_listens_to_other_machines(killed):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_plays_nothing_twice(alone, killed):
     sweep, _ = killed
     [first, *_] = sweeps.events(sweep, status="finished")

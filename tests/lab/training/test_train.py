@@ -228,6 +228,7 @@ def test_a_training_that_is_being_written_cannot_be_resumed(unbroken, tmp_path):
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_shows_and_keeps_the_steps_before(unbroken, tmp_path, monkeypatch):
     from lab.live import training_screen
 
