@@ -46,7 +46,10 @@ def words_of(text: str) -> list[str]:
 
 def count_words(text: str) -> int:
     """The number of words between blanks, each letter of a script without blanks for one; 0 for a blank text."""
-    return sum(len(words_of(part)) if has_no_blanks(part) else 1 for part in text.split())
+    parts = text.split()
+    if text.isascii():
+        return len(parts)
+    return sum(len(words_of(part)) if has_no_blanks(part) else 1 for part in parts)
 
 
 def contains_words(text: str, phrase: str) -> bool:

@@ -7,6 +7,7 @@ a line of the text. What stands behind another's mark, until a mark of the speak
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from scenarios.records import ASSISTANT, USER
 
@@ -54,8 +55,7 @@ def next_turn(text: str, seat: str = "", own: str = "", partner: str = "") -> in
     "User:", "Human:" and "Assistant:" begin a turn in either seat, since a model in the user's seat is an assistant to
     itself.
     """
-    mine = (_names(own) | _OWN | _OF_SEAT.get(seat, frozenset())) - _names(partner)
-    others = (_OTHERS | _names(partner)) - (mine - (_TURNS - _names(own)))
+    mine, others = _parties(seat, own, partner)
     first = len(text) - len(text.lstrip())
     for mark in _MARK.finditer(text):
         who = mark["who"].casefold()
@@ -64,6 +64,13 @@ def next_turn(text: str, seat: str = "", own: str = "", partner: str = "") -> in
         if mark.start() <= first and seat and who in others - mine:
             return None
     return None
+
+
+@lru_cache(maxsize=1 << 12)
+def _parties(seat: str, own: str, partner: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Who the speaker may be called, and whose mark begins another turn, in lower case."""
+    mine = (_names(own) | _OWN | _OF_SEAT.get(seat, frozenset())) - _names(partner)
+    return mine, (_OTHERS | _names(partner)) - (mine - (_TURNS - _names(own)))
 
 
 def own_words(text: str, seat: str = "", own: str = "", partner: str = "") -> str:
@@ -75,6 +82,7 @@ def own_words(text: str, seat: str = "", own: str = "", partner: str = "") -> st
     return "".join([*parts, text[here:]])
 
 
+@lru_cache(maxsize=1 << 12)
 def _names(name: str) -> frozenset[str]:
     """A name in lower case, whole and its first word."""
     return frozenset({name.casefold(), name.casefold().split()[0]}) if name.strip() else frozenset()

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # made once, for the many events
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -23,7 +24,7 @@ class StoreError(ValueError):
 def dumps(value: Mapping, indent: int | None = None) -> bytes:
     """JSON in UTF-8; numbers that are not finite become null, and lone surrogates are escaped."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent) if indent else _LINE.encode(value)
     except ValueError:
         text = json.dumps(_finite(value), ensure_ascii=False, indent=indent)
     return text.encode("utf-8", "backslashreplace")

@@ -167,6 +167,7 @@ class Totals:
     _used_before: dict[str, int] = field(default_factory=dict)
     _phase: str | None = None
     _time: datetime | None = None
+    _stamp: str = ""  # the same, as it stands in the event
 
     def add(self, event: dict) -> None:
         """Adds an event; a repeated turn counts once."""
@@ -240,7 +241,9 @@ class Totals:
 
         An execution begins with `started` or with loading, whichever comes first; the time before that is left out.
         """
-        now = datetime.fromisoformat(event["time"])
+        if event["time"] == self._stamp and kind not in ("started", "phase", "ended"):
+            return
+        self._stamp, now = event["time"], datetime.fromisoformat(event["time"])
         begins = (kind == "started" and self._phase != "loading") or (kind == "phase" and event["phase"] == "loading")
         if begins:
             self._phase = None

@@ -17,7 +17,7 @@ import re
 import secrets
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -208,16 +208,21 @@ class RunStore:
         self.update_manifest()
 
     def append(self, event: dict, *, sync: bool = False) -> dict:
-        """Writes the event, with its `time` added where it has none, and returns it as written.
+        """`append_all` for one event."""
+        return self.append_all([event], sync=sync)[0]
 
-        Raises StoreError where it cannot be written, with the log unchanged, and ValueError after `close`.
+    def append_all(self, events: Sequence[dict], *, sync: bool = False) -> list[dict]:
+        """Writes events, each with its `time`, now where it has none, and returns them as written.
+
+        Raises StoreError where they cannot be written, with the log unchanged, and ValueError after `close`.
         """
-        event = {"event": event["event"], "time": event.get("time") or now(), **event}
+        time_now = now()
+        events = [{"event": event["event"], "time": event.get("time") or time_now, **event} for event in events]
         if self._events < 0:
             raise ValueError(f"{self.path} is closed; open_for_resume opens it again")
         size = os.fstat(self._events).st_size
         try:
-            write_all(self._events, dumps(event) + b"\n")
+            write_all(self._events, b"".join(dumps(event) + b"\n" for event in events))
             if sync or time.monotonic() - self._synced >= SYNC_EVERY_S:
                 os.fsync(self._events)
                 self._synced = time.monotonic()
@@ -225,10 +230,11 @@ class RunStore:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._events, size)
             raise failure(self.path / EVENTS, error, self._lines) from error
-        self._fold(event)
-        if event["event"] == "conversation":
-            self._settle(event["conversation"])
-        return event
+        for event in events:
+            self._fold(event)
+            if event["event"] == "conversation":
+                self._settle(event["conversation"])
+        return events
 
     def frames(self) -> dict[str, pl.DataFrame]:
         """The frames `turns` and `judgements` of all events of the run, and `activations` where there are any."""
@@ -263,9 +269,7 @@ class RunStore:
                 raise failure(self.path / f"{name}.parquet", cause, self._lines) from cause
 
     def maybe_flush(self, seconds: float = 5.0) -> bool:
-        """Rewrites frames and manifest, and returns True, if the last time was at least `seconds` ago, or longer where
-        that is slow.
-        """
+        """Rewrites frames and manifest if `seconds` have passed since, more where that is slow; whether it did."""
         began = time.monotonic()
         if began - self._flushed < max(seconds, self._flush_took / FLUSH_SHARE):
             return False
@@ -276,9 +280,7 @@ class RunStore:
         return True
 
     def update_manifest(self, **fields: object) -> None:
-        """Replaces manifest.json: the `fields`, and the counts, tokens and seconds by phase of the events. Raises
-        StoreError.
-        """
+        """Replaces manifest.json: `fields`, and counts, tokens, seconds by phase of the events. Raises StoreError."""
         self.manifest |= self._totals.as_fields() | fields
         replace(self.path / MANIFEST, dumps(self.manifest, indent=2) + b"\n", self._lines)
 

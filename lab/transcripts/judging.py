@@ -172,17 +172,22 @@ def _store(store: RunStore, lines: Sequence[Line], rows: Sequence[Judgement]) ->
     by_turn: dict[tuple[int, int], list[dict]] = {}
     for row in rows:
         by_turn.setdefault((row.conversation, row.turn), []).append(dict(vars(row)))
-    for line in lines:
-        store.append({"event": "line", **vars(line)})
-        store.append(
-            {
-                "event": "judged",
-                "conversation": line.conversation,
-                "turn": line.turn,
-                "by": "judges",
-                "rows": by_turn.get((line.conversation, line.turn), []),
-            }
-        )
+    store.append_all(
+        [
+            event
+            for line in lines
+            for event in (
+                {"event": "line", **vars(line)},
+                {
+                    "event": "judged",
+                    "conversation": line.conversation,
+                    "turn": line.turn,
+                    "by": "judges",
+                    "rows": by_turn.get((line.conversation, line.turn), []),
+                },
+            )
+        ]
+    )
 
 
 def _end(conversation: int) -> dict:

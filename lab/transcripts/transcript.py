@@ -34,6 +34,8 @@ class Transcript:
 
     def numbered(self, conversation: int) -> Transcript:
         """The transcript with another conversation number, in its lines too."""
+        if conversation == self.conversation:
+            return self
         lines = tuple(replace(line, conversation=conversation) for line in self.lines)
         return replace(self, conversation=conversation, lines=lines)
 
