@@ -167,6 +167,15 @@ class NliConfig(Strict):
     )
 
 
+class LikelihoodConfig(Strict):
+    """The model of the judge `likelihood`, and of its share in `combined`."""
+
+    model: Text = Field(
+        default="embedded",
+        description="embedded, a hub id or a path of a language model, under which lines are likely or not",
+    )
+
+
 class LlmConfig(Strict):
     """The model and the protocol of the judge `llm`."""
 
@@ -213,6 +222,7 @@ class Measure(Strict):
         description="one name or a list",
     )
     nli: NliConfig = Field(default_factory=NliConfig)
+    likelihood: LikelihoodConfig = Field(default_factory=LikelihoodConfig)
     llm: LlmConfig = Field(default_factory=LlmConfig)
     cascade: CascadeConfig = Field(default_factory=CascadeConfig)
     validated: bool = Field(

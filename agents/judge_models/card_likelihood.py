@@ -15,8 +15,8 @@ AT_ONCE = 32  # cards read together: as long as one of them stays open, so does 
 class Reference:
     """`logprobs` for judges that score lines under cards; each card is read once and its branch is cached."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, adapter: str | None = None) -> None:
+        self.engine, self.adapter = engine, adapter
         self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # card -> its branch and tokens
 
     def logprobs(self, cards: Sequence[str], texts: Sequence[str]) -> list[list[float]]:
@@ -50,7 +50,7 @@ class Reference:
 
     def _branches(self, cards: Sequence[str], prompts: dict[str, list[int]]) -> list[int]:
         if new := [card for card in cards if card not in self._open]:
-            opened = self.engine.open([prompts[card] for card in new])
+            opened = self.engine.open([prompts[card] for card in new], self.adapter)
             self._open.update({card: (branch, len(prompts[card])) for card, branch in zip(new, opened, strict=True)})
         for card in cards:
             self._open.move_to_end(card)

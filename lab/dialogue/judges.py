@@ -154,10 +154,24 @@ def _ledger(models: Models) -> Judge:
     return Ledger()
 
 
+def _check_likelihood(measure: Measure) -> None:
+    from agents.models import loading
+
+    loading.check(measure.likelihood.model)
+
+
+def _likelihood_engines(measure: Measure) -> Collection[str]:
+    return (base_model(measure.likelihood.model),)
+
+
 def _likelihood(models: Models) -> Judge:
+    from agents.judge_models.card_likelihood import Reference
+    from agents.models import loading
     from metrics.judges.likelihood import Likelihood
 
-    return Likelihood(models.logprobs(), models.embed())
+    model = models.measure.likelihood.model
+    reference = Reference(models.engines[base_model(model)], loading.parse(model).adapter)
+    return Likelihood(reference.logprobs, models.embed())
 
 
 def _reader(models: Models) -> Judge:
@@ -187,6 +201,11 @@ def _nli(models: Models) -> Judge:
     from agents.judge_models.cross_encoder import CrossEncoder
 
     return Nli(CrossEncoder(model, models.device).entail, embed)
+
+
+def _check_combined(measure: Measure) -> None:
+    _check_nli(measure)
+    _check_likelihood(measure)
 
 
 def _combined(models: Models) -> Judge:
@@ -246,9 +265,24 @@ def _cascade(models: Models) -> Judge:
 
 ENTRIES = (
     JudgeEntry("ledger", _ledger, finds=CONTRADICTING),
-    JudgeEntry("likelihood", _likelihood, needs=(REFERENCE, EMBEDDER), finds=CONTRADICTING),
+    JudgeEntry(
+        "likelihood",
+        _likelihood,
+        needs=(EMBEDDER,),
+        engines=_likelihood_engines,
+        check=_check_likelihood,
+        finds=CONTRADICTING,
+    ),
     JudgeEntry("nli", _nli, JUDGED, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
-    JudgeEntry("combined", _combined, JUDGED, needs=(REFERENCE, EMBEDDER), check=_check_nli, finds=CONTRADICTING),
+    JudgeEntry(
+        "combined",
+        _combined,
+        JUDGED,
+        needs=(EMBEDDER,),
+        engines=_likelihood_engines,
+        check=_check_combined,
+        finds=CONTRADICTING,
+    ),
     JudgeEntry("llm", _llm, JUDGED, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
     JudgeEntry("cascade", _cascade, JUDGED, check=_check_cascade, finds=CONTRADICTING),
     JudgeEntry("answer_reader", _reader, ("qa",), needs=(REFERENCE,)),

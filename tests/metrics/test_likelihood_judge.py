@@ -210,7 +210,7 @@ def test_cards_stay_read_up_to_so_many_tokens_the_last_asked_about_longest(monke
         def encode(self, texts):
             return [list(text) for text in texts]
 
-        def open(self, prompts):
+        def open(self, prompts, adapter=None):
             self.read += ["".join(prompt).removesuffix(card_likelihood.HEARD) for prompt in prompts]
             first = len(self.read) - len(prompts)
             self.cards |= {first + place: self.read[first + place] for place in range(len(prompts))}

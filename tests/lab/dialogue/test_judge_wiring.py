@@ -8,11 +8,17 @@ import socket
 
 import pytest
 
+from agents.judge_models.card_likelihood import Reference
 from lab.dialogue import wiring
+from lab.dialogue.judges import check_judges, judge_engines, judges
+from metrics.judges import Pair
+from scenarios.records import Persona
 from scenarios.scenario import load_scenario
+from scenarios.schema import Measure
 from scenarios.yaml_files import ScenarioError
 
 FILE = "scenarios/long_dialogue.yaml"
+ADA = Persona("ada", "Ada", "Ada keeps bees on a hill.", ())
 
 
 def nobody() -> str:
@@ -95,3 +101,31 @@ def test_a_judges_local_model_means_the_same_from_any_folder(tmp_path):
 
 def test_the_digest_changes_with_a_judges_model():
     assert load_scenario(FILE).digest() != load_scenario(FILE, ["measure.llm.protocol=strict"]).digest()
+
+
+@pytest.mark.parametrize("judge", ["likelihood", "combined", "cascade"])
+def test_likelihoods_are_those_of_the_model_that_the_measure_names(judge, tiny_name):
+    cascade = {"first": "nli", "second": "likelihood"}
+    own = Measure.model_validate({"metrics": ["prompt_to_line"], "judge": judge, "cascade": cascade})
+    other = Measure.model_validate(own.model_dump(by_alias=True) | {"likelihood": {"model": str(tiny_name)}})
+    assert (judge_engines(own), judge_engines(other)) == ({"embedded"}, {str(tiny_name)})
+
+
+def test_lines_are_read_under_the_card_by_that_model(tiny_name, tiny_engine):
+    measure = Measure.model_validate(
+        {"metrics": ["prompt_to_line"], "judge": "likelihood", "likelihood": {"model": str(tiny_name)}}
+    )
+    [judge] = judges(measure, {str(tiny_name): tiny_engine}, "cpu")
+    line = "I keep bees."
+    assert judge.logprobs([ADA.card], [line]) == Reference(tiny_engine).logprobs([ADA.card], [line])
+    [row] = judge.judge([Pair(0, 0, "user", "prompt_to_line", line, "persona", ADA)])
+    assert row.unscored is None
+
+
+@pytest.mark.parametrize("judge", ["likelihood", "combined"])
+def test_a_model_that_is_not_there_is_told_before_anything_is_loaded(judge, tmp_path):
+    measure = Measure.model_validate(
+        {"metrics": ["prompt_to_line"], "judge": judge, "likelihood": {"model": str(tmp_path / "none")}}
+    )
+    with pytest.raises(ValueError, match="none"):
+        check_judges(measure)
