@@ -21,11 +21,13 @@ EXAMPLES = """examples:
   python -m lab.score labelled.jsonl.gz --against labels --json calibration.json
   python -m lab.score runs/20260101T120000Z-long_dialogue-1a2b --labels labels.csv
   python -m lab.score chats.jsonl --judge llm measure.llm.endpoint=http://localhost:8000/v1 measure.llm.model=NAME
+  python -m lab.score hf:allenai/WildChat-1M --limit 100
   python -m lab.score --resume runs/20260101T120000Z-score-chats-1a2b
 
 transcripts: run folders, and files of the forms messages, sharegpt, lmsys, wildchat, arena, trl, tau2, inspect,
-labelled and consistent-llms (docs/judges.md shows them), as JSON, JSON lines or parquet, plain or gzipped. The system
-message before the first line is the assistant's persona, where "personas" names none.
+labelled and consistent-llms (docs/judges.md shows them), as JSON, JSON lines or parquet, plain or gzipped, and data
+sets of the hub, hf:owner/name[/config][:split]. The system message before the first line is the assistant's persona,
+where "personas" names none.
 labels: CSV or JSON lines with conversation (from 0, or its id), turn (from 0), contradicts (true, false, or empty
 where it is unknown) and optionally seat.
 """
@@ -33,7 +35,7 @@ where it is unknown) and optionally seat.
 
 def parser() -> Parser:
     out = Parser(prog="python -m lab.score", description="Judge conversations from files or runs.", epilog=EXAMPLES)
-    about = "files or run folders; key=value sets a key of the scenario's measure section; omit them with --resume"
+    about = "files, run folders, data sets; key=value sets a key of a scenario's measure; omit them with --resume"
     out.add_argument("transcripts", nargs="*", metavar="TRANSCRIPTS", help=about)
     out.add_argument("--resume", metavar="RUN", help="continue the scoring in this folder; what was judged stays")
     out.add_argument("--judge", metavar="NAME[,NAME]", help="one or several judges (default: combined)")
@@ -95,7 +97,7 @@ def _begun(args: argparse.Namespace) -> scoring.Task:
     if not paths:
         raise ValueError("no transcripts were named; expected files of conversations or run folders")
     return scoring.read_task(
-        [read_transcripts(path, args.form) for path in paths],
+        [read_transcripts(path, args.form, args.limit) for path in paths],
         judge=args.judge,
         metrics=args.metrics or scoring.DEFAULT_METRICS,
         overrides=overrides,

@@ -149,6 +149,7 @@ def judge(
     metrics: str | Sequence[str] = ("prompt_to_line", "line_to_line", "contradictions"),
     overrides: Overrides = (),
     labels: PathLike | None = None,
+    limit: int | None = None,
     runs: PathLike = "runs",
     device: str = "auto",
     dtype: str = "auto",
@@ -158,7 +159,8 @@ def judge(
 
     Returns the scores, with `turns`, `judgements` and `metrics` as polars frames.
 
-    - `transcripts`: one or several paths of files or run folders, runs, or conversations; a conversation is a list of
+    - `transcripts`: one or several paths of files or run folders, runs, data sets of the Hugging Face hub
+      ("hf:owner/name[:split]"), or conversations; a conversation is a list of
       `{"role": ..., "content": ...}`, or a mapping `{"messages": [...], "personas": {"user": ..., "assistant": ...}}`.
       Without personas, the system message before the first line is the assistant's.
     - `form`: the form of the files ("sharegpt", "trl", ...), in place of recognising it by the keys.
@@ -166,6 +168,7 @@ def judge(
     - `metrics`: what is judged.
     - `overrides`: keys of a scenario's `measure`, such as `{"measure.llm.model": "NAME"}`.
     - `labels`: a file of people's labels.
+    - `limit`: only the first conversations, as many as it says; of a data set 1000 where it is None.
     - `device`, `dtype`: those of the judges' models.
     - `runs`, `progress`: as in `play`.
 
@@ -181,12 +184,16 @@ def judge(
     check_type("device", device, str, "auto, cpu, cuda, ...")
     _check_choice("dtype", dtype, scoring.DTYPES)
     names = {"judge": _listed("judge", judge) if judge else None, "metrics": _listed("metrics", metrics)}
-    sources, records = sources_of(transcripts, form)
+    limit = None if limit is None else _whole("limit", limit)
     task = scoring.read_task(
-        sources, **names, overrides=items_of(overrides), labels=None if labels is None else os.fspath(labels)
+        sources_of(transcripts, form, limit),
+        **names,
+        overrides=items_of(overrides),
+        labels=None if labels is None else os.fspath(labels),
+        limit=limit,
     )
     judges.check_judges(task.measure)
-    with scoring.open_scores(task, _folder(runs), records=records) as store:
+    with scoring.open_scores(task, _folder(runs)) as store:
         scoring.judge_into(task, store, device=device, dtype=dtype, apart=apart, progress=progress)
     return load_run(store.path)
 
@@ -206,9 +213,7 @@ def read_personas(
 
     check_type("path", path, PATHS, "the path of a file, or hf:owner/name")
     check_type("column", column, (str, NoneType), "the name of a column, or None")
-    if isinstance(limit, bool) or not isinstance(limit, Integral):  # numpy's whole numbers are integral too
-        raise ValueError(f"limit is {limit!r}; expected a whole number")
-    limit = int(limit)
+    limit = _whole("limit", limit)
     read = read_people(path, form=form, column=column, limit=limit)
     if read.form == "yaml":
         return load_personas(Path(path).expanduser())[:limit]
@@ -259,6 +264,12 @@ def _check_place(runs: PathLike, address: str | None, progress: str) -> None:
     _folder(runs)
     check_type("address", address, (str, NoneType), "the address of a Ray cluster, 'none' or None")
     _check_choice("progress", progress, PROGRESS)
+
+
+def _whole(argument: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's whole numbers are integral too
+        raise ValueError(f"{argument} is {value!r}; expected a whole number")
+    return int(value)
 
 
 def _check_choice(argument: str, value: str, known: Sequence[str]) -> None:

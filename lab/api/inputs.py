@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +83,13 @@ def scenario_of(scenario: PathLike | Scenario, overrides: Overrides) -> Scenario
 def sources_of(
     transcripts: PathLike | Conversation | Sequence[PathLike] | Sequence[Conversation],
     form: str | None = None,
-) -> tuple[list[Source], bytes | None]:
-    """The sources of transcripts, and, for conversations in memory, these as JSON lines (None for paths).
+    limit: int | None = None,
+) -> list[Source]:
+    """The sources of transcripts; those of conversations in memory hold these as JSON lines.
 
-    A list of messages is one conversation. `form` is that of `lab.transcripts.reading.read_transcripts`. Raises
-    ValueError, one sentence, where there are none or they cannot be read.
+    A list of messages is one conversation. `form` and `limit` are those of
+    `lab.transcripts.reading.read_transcripts`. Raises ValueError, one sentence, where there are none or they cannot be
+    read.
     """
     from lab.transcripts.reading import read_records, read_transcripts
 
@@ -102,7 +105,7 @@ def sources_of(
         check_type("a transcript", item, (*PATHS, Mapping, Sequence), TRANSCRIPTS)
     paths = [Path(item).expanduser() for item in given if isinstance(item, str | os.PathLike)]
     if len(paths) == len(given):
-        return [read_transcripts(path, form) for path in paths], None
+        return [read_transcripts(path, form, limit) for path in paths]
     if paths:
         raise ValueError(f"{paths[0]} is mixed with lists of messages; expected only paths, or only lists of messages")
     records = [item if isinstance(item, Mapping) else {"messages": item} for item in given]
@@ -110,4 +113,4 @@ def sources_of(
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8", "replace")
     except (TypeError, ValueError) as error:
         raise ValueError(f"messages: hold what is no text ({error}); expected role and content as text") from None
-    return [read_records("messages", data, form)], data
+    return [replace(read_records("messages", data, form), records=data)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.persona_files import records, rows
 from lab.persona_files.character_cards import png_card
 from lab.persona_files.rows import FORMS, Row
-from scenarios.messages import first_line
+from lab.store.hub_rows import HUB, hub_rows
 from scenarios.persona_notes import same_names
 from scenarios.persona_schema import PersonasFile, PersonaSpec
 from scenarios.personas import id_from
@@ -19,10 +19,8 @@ from scenarios.suggestions import nearest
 from scenarios.yaml_files import dump, read_yaml, validate
 
 MOST = 1000  # personas, where no limit is given
-HUB = "hf:"
 MOST_LEFT_OUT = 1000  # rows of which the reason is kept
 MOST_MISSED = 100_000  # rows without a new persona, after which no more are read
-EXTRA = "pip install 'dialogue-lab[datasets]'"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def read_people(
         raise ValueError(f"the limit is {limit}; expected 1 or more")
     name = os.fspath(path)
     if name.startswith(HUB):
-        return _collected(name, "a data set of the hub", _hub(name, column), column, limit)
+        return _collected(name, "a data set of the hub", hub_rows(name), column, limit)
     file = Path(name).expanduser()
     form = form or rows.form_of(file)
     if form == "yaml":
@@ -123,29 +121,6 @@ def _own_file(file: Path, limit: int) -> PersonasRead:
     read = _collected(str(file), "yaml", entries, None, limit)
     slots = str((file.parent / spec.slots).resolve()) if spec.slots else None
     return PersonasRead(read.people, read.form, read.left_out, read.notes, slots)
-
-
-def _hub(name: str, column: str | None) -> Iterator[Row]:
-    """The rows of a data set, streamed. Raises ValueError where the library or the data set is missing."""
-    dataset, _, split = name.removeprefix(HUB).partition(":")
-    owner, _, rest = dataset.partition("/")
-    short, _, config = rest.partition("/")
-    if not owner or not short:
-        raise ValueError(
-            f"{name} names no data set; expected hf:owner/name, hf:owner/name:split or hf:owner/name/config"
-        )
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ValueError(f"{name} needs the package datasets, which is not installed; expected it: {EXTRA}") from None
-    try:
-        stream = load_dataset(f"{owner}/{short}", config or None, split=split or "train", streaming=True)
-        for number, row in enumerate(stream, start=1):
-            yield f"row {number}", row
-    except Exception as error:  # what the libraries below raise is theirs to choose
-        raise ValueError(
-            f"{name} cannot be read ({first_line(error)}); expected a data set of the hub, and a network"
-        ) from None
 
 
 def left_out_lines(read: PersonasRead, most: int = 5) -> Iterator[str]:

@@ -2,23 +2,27 @@
 
 The forms are those of `lab.transcripts.chat_forms` (chat messages, ShareGPT, LMSYS and WildChat, TRL, tau2-bench,
 inspect_ai, labelled lines, the JSON published with "Consistently Simulating Human Personas", Abdulhai et al., arXiv
-2511.00222) as JSON, JSON lines or parquet, and run folders. Files may be gzipped; text is UTF-8, or UTF-16 with a byte
-order mark. Each record is recognised by its keys. A record that cannot be read is left out and reported with file and
-line; a file without any readable record raises ValueError.
+2511.00222) as JSON, JSON lines, parquet or data sets of the hub, and run folders. Files may be gzipped; text is UTF-8,
+or UTF-16 with a byte order mark. Each record is recognised by its keys. A record that cannot be read is left out and
+reported with file and line; a file without any readable record raises ValueError.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.store.event_log import read_events
 from lab.store.foreign_parquet import PARQUET, parquet_rows
 from lab.store.frames import turns_frame
+from lab.store.hub_rows import HUB, hub_rows
 from lab.store.resume import stored
 from lab.store.run_store import read_manifest
 from lab.transcripts.chat_forms import CARDS, FORMS, IDS
@@ -39,19 +43,24 @@ if TYPE_CHECKING:
 NO_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is no UTF-8
 ZIP = b"PK\x03\x04"
 EXPECTED = f"{KNOWN}, or a run's folder"
-MOST_ROWS = 100_000  # of a parquet file
-COLUMNS = frozenset(  # of a parquet file, that are read
+MOST_ROWS = 100_000  # of a parquet file, of a data set
+MOST_OF_HUB = 1000  # conversations of a data set, where no limit is given
+COLUMNS = frozenset(  # of a parquet file or a data set, that are read
     {"messages", "conversations", "conversation", "conversation_a", "conversation_b", "prompt", "completion", "chosen"}
     | {"rejected", "personas", "seats", "given", "lines", "roles", "traj", *CARDS, *IDS}
 )
 
 
-def read_transcripts(path: str | Path, form: str | None = None) -> Source:
-    """The conversations of a file or a run folder, numbered as in the run, or from 0.
+def read_transcripts(path: str | Path, form: str | None = None, limit: int | None = None) -> Source:
+    """The conversations of a file, a run folder or a data set `hf:owner/name[/config][:split]`, numbered as in the run,
+    or from 0.
 
-    `form` is one of the forms of `lab.transcripts.chat_forms`, or None to recognise it by the keys. Raises ValueError,
-    with file, line and what was expected, where none can be read.
+    `form` is one of the forms of `lab.transcripts.chat_forms`, or None to recognise it by the keys. Of a data set, rows
+    are read until there are `limit` conversations (None: MOST_OF_HUB). Raises ValueError, with file, line and what was
+    expected, where none can be read.
     """
+    if os.fspath(path).startswith(HUB):
+        return _of_hub(os.fspath(path), form, MOST_OF_HUB if limit is None else max(1, limit))
     path = Path(path)
     if path.is_dir():
         return _run(path)
@@ -64,14 +73,50 @@ def read_records(path: str | Path, data: bytes, form: str | None = None) -> Sour
     `form` is as in `read_transcripts`. Raises ValueError, with path, line and what was expected, where none can be
     read.
     """
+    path = Path(path)
+    rows = _parquet(path, data) if data.startswith(PARQUET) else _records(path, data)
+    return _collected(str(path), rows, form, hashlib.sha256(data).hexdigest())
+
+
+def _of_hub(name: str, form: str | None, most: int) -> Source:
+    """The first conversations of a data set: those before the row with which there would be more than `most`, or those
+    of one row. The source holds the rows too.
+    """
+    kept: list[bytes] = []
+    whole = False
+
+    def rows() -> Iterator[tuple[str, object]]:
+        nonlocal whole
+        size = 0
+        for where, row in itertools.islice(hub_rows(name), MOST_ROWS):
+            given: dict = row if isinstance(row, dict) else {}
+            columns = _columns(name, list(given)) if given else ()
+            text = json.dumps({key: given[key] for key in columns if given[key] is not None}, default=str)
+            kept.append(f"{text}\n".encode())
+            size += len(kept[-1])
+            if size > LARGEST:
+                raise ValueError(f"{name} has rows of more than {LARGEST >> 20} MiB; expected a limit below {most}")
+            yield where, parse_json(text)
+        whole = True
+
+    _collected(name, rows(), form, "", most)
+    data = b"".join(kept if whole else kept[: max(1, len(kept) - 1)])
+    source = read_records(name, data, form)
+    note = f"stopped at the limit of {most} conversations; --limit N reads more"
+    return replace(source, notes=(*source.notes, note) if not whole else source.notes, records=data)
+
+
+def _collected(
+    path: str, rows: Iterable[tuple[str, object]], form: str | None, digest: str, most: int | None = None
+) -> Source:
+    """The conversations of all rows, or of those up to the one with which there are more than `most`."""
     if form is not None and form not in FORMS:
         raise ValueError(f"the form is {form!r}{nearest(form, list(FORMS))}")
-    path = Path(path)
     transcripts: list[Transcript] = []
     words: dict[str, None] = {}
     left_out: list[str] = []
     repeated = 0
-    for where, record in _parquet(path, data) if data.startswith(PARQUET) else _records(path, data):
+    for where, record in rows:
         for inner, read in _read(record, form, len(transcripts)):
             if isinstance(read, ValueError):
                 left_out.append(f"{path}, {where}{inner and f', {inner}'}: {read}")
@@ -83,14 +128,16 @@ def read_records(path: str | Path, data: bytes, form: str | None = None) -> Sour
                 transcripts[-1] = transcript.numbered(transcripts[-1].conversation)
             else:
                 transcripts.append(transcript)
+        if most is not None and len(transcripts) > most:
+            break
     if not transcripts:
         raise ValueError(left_out[0] if left_out else f"{path}, line 1: there is no conversation; expected {KNOWN}")
     note = f"rows that the next row continues, and that are counted with it: {repeated}"
     return Source(
-        str(path),
+        path,
         "; ".join(words),
         tuple(transcripts),
-        hashlib.sha256(data).hexdigest(),
+        digest,
         tuple(left_out),
         notes=(note,) * bool(repeated),
         asked=form,
@@ -194,15 +241,18 @@ def _is_message(item: object) -> bool:
 def _parquet(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     """(where, record) of the rows of a parquet file, with those of its columns that forms have."""
 
-    def read(columns: Sequence[str]) -> list[str]:
-        if not (kept := [name for name in columns if name in COLUMNS]):
-            raise ValueError(f"{path} has no column of a conversation; expected {KNOWN}")
-        return kept
-
-    for number, row in enumerate(parquet_rows(path, data, read, MOST_ROWS + 1), start=1):
+    rows = parquet_rows(path, data, lambda columns: _columns(path, columns), MOST_ROWS + 1)
+    for number, row in enumerate(rows, start=1):
         if number > MOST_ROWS:
             raise ValueError(f"{path} has more than {MOST_ROWS:,} rows; expected a part of it")
         yield f"row {number}", composed({key: value for key, value in row.items() if value is not None})
+
+
+def _columns(path: str | Path, columns: Sequence[str]) -> list[str]:
+    """The columns that forms have. Raises ValueError where there is none."""
+    if not (kept := [name for name in columns if name in COLUMNS]):
+        raise ValueError(f"{path} has no column of a conversation; expected {KNOWN}")
+    return kept
 
 
 # -- runs

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scenarios.schema import Measure
 
 
-TRANSCRIPTS = "transcripts.jsonl"  # of results: conversations that were no file
+TRANSCRIPTS = "transcripts{}.jsonl"  # of results: conversations that were no file
 DTYPES = ("auto", "bfloat16", "float32", "float16")
 DEFAULT_METRICS = "prompt_to_line,line_to_line,contradictions"
 SHOWN = 5  # unreadable conversations that are reported one by one
@@ -176,18 +176,19 @@ def digest_of(sources: Sequence[Source]) -> str:
     return hashlib.sha256("".join(source.digest for source in sources).encode()).hexdigest()
 
 
-def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, records: bytes | None = None) -> RunStore:
-    """A new folder for the results: `out`, or else one below `runs`. Raises StoreError, ValueError where `out` is not
-    empty.
+def open_scores(task: Task, runs: str | Path, out: str | Path | None = None) -> RunStore:
+    """A new folder for the results: `out`, or else one below `runs`. Transcripts that are no files are kept in it.
 
-    `records` are transcripts from memory, as JSON lines, which are kept in the folder.
+    Raises StoreError, ValueError where `out` is not empty.
     """
     from lab.store.atomic_write import replace
     from lab.store.run_store import create
     from scenarios.yaml_files import dump
 
     scored = {
-        "transcripts": [str(Path(source.path).absolute()) for source in task.sources],
+        "transcripts": [
+            str(Path(source.path).absolute()) if source.records is None else source.path for source in task.sources
+        ],
         "form": task.sources[0].asked,
         "limit": task.limit,
         "labels": task.labels,
@@ -204,9 +205,16 @@ def open_scores(task: Task, runs: str | Path, out: str | Path | None = None, rec
         scored=scored,
         left_out=[sentence for source in task.sources for sentence in source.left_out],
     )
-    if records is not None:
-        replace(store.path / TRANSCRIPTS, records)
-        store.update_manifest(scored=scored | {"transcripts": [str((store.path / TRANSCRIPTS).absolute())]})
+    kept = [
+        (place, store.path / TRANSCRIPTS.format(place or ""), source.records)
+        for place, source in enumerate(task.sources)
+        if source.records is not None
+    ]
+    for place, path, records in kept:
+        replace(path, records)
+        scored["transcripts"][place] = str(path.absolute())
+    if kept:
+        store.update_manifest(scored=scored)
     return store
 
 

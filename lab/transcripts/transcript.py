@@ -52,6 +52,7 @@ class Source:
     scenario: Scenario | None = None  # a run's
     notes: tuple[str, ...] = ()
     asked: str | None = None  # the form that was named, where it was not recognised by the keys
+    records: bytes | None = None  # what was read, as JSON lines, where it was no file
 
 
 def own_turns(transcript: Transcript, seat: str) -> set[int]:
