@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(args: argparse.Namespace) -> int:
     from lab.dialogue import cluster
     from lab.training import dataset
-    from scenarios.jobs.training import load_recipe, played
+    from scenarios.jobs.recipe import played
+    from scenarios.jobs.training import load_recipe
 
     if args.resume:
         if args.recipe:

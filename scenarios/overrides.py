@@ -48,6 +48,15 @@ def override(document: Document, items: Sequence[str], model: type[BaseModel], w
     return replace(document, data=data, overrides=document.overrides + tuple(paths))
 
 
+def takes(document: Document, key: str, model: type[BaseModel]) -> bool:
+    """Whether the document has a place for the dotted key, so that an override of it is not refused."""
+    try:
+        _override_path(key, document.data, model, key)
+    except ScenarioError:
+        return False
+    return True
+
+
 def as_items(values: Mapping[str, Any]) -> list[str]:
     """The values by dotted key, as items for `override`. Raises ScenarioError for a value that is no `Plain`."""
     for key, value in values.items():

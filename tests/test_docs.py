@@ -17,9 +17,11 @@ from lab.progress.training import SHOWN
 from lab.reports.headline import FEW_UNITS
 from lab.studies.runner import study_names
 from metrics.catalogue import TITLES
+from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.study import study_named
 from scenarios.jobs.sweep import Scheduler, Sweep, load_sweep
-from scenarios.jobs.training import Evaluation, HeldOut, Recipe, Reward, load_recipe
+from scenarios.jobs.training import load_recipe
+from scenarios.jobs.training_keys import Evaluation, HeldOut, Reward
 from scenarios.renames import KEYS, VALUES
 from scenarios.scenario import load_scenario
 from scenarios.schema import CascadeConfig, Edge, LlmConfig, Measure, Node, ScenarioFile, SeatConfig

@@ -23,7 +23,8 @@ from lab.training.rewards import rewarded
 from metrics.catalogue import METRICS as LAB_METRICS
 from metrics.judges.ledger import Ledger
 from metrics.measure import measure_run
-from scenarios.jobs.training import Reward, load_recipe
+from scenarios.jobs.training import load_recipe
+from scenarios.jobs.training_keys import Reward
 from scenarios.personas import load_personas
 from scenarios.plugins import JUDGES, METRICS, OWN, REWARDS
 from scenarios.scenario import load_scenario

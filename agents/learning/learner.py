@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from agents.learning.distributed import summed
 from agents.learning.views import Row, View, padded, row, visible
 from agents.models import adapter_files
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 from scenarios.messages import first_line, reason
 from scenarios.records import derive_seed
 

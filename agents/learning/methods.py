@@ -11,7 +11,7 @@ from agents.learning import offline, online, preference
 from agents.learning.distributed import gathered, summed
 from agents.learning.learner import Learner, Loss, Step
 from agents.learning.views import View
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 
 
 @dataclass(frozen=True)

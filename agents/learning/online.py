@@ -20,7 +20,7 @@ from agents.learning import losses
 from agents.learning.distributed import across, share
 from agents.learning.learner import Learner, Loss, Read
 from agents.learning.views import Sampled, View, at_places, with_lines
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 
 Advantages = list[list[float]]  # by view and line
 

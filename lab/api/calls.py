@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lab.results.load import Run
-    from scenarios.jobs.training import Recipe
+    from scenarios.jobs.recipe import Recipe
     from scenarios.records import Persona
     from scenarios.scenario import Scenario
 
@@ -122,7 +122,8 @@ def fit(
     from lab.results.load import load_run
     from lab.training import dataset
     from lab.training.runner import carry_out_training, check_training, open_training
-    from scenarios.jobs.training import Recipe, load_recipe, played
+    from scenarios.jobs.recipe import Recipe, played
+    from scenarios.jobs.training import load_recipe
 
     _check_place(runs, address, progress)
     items = items_of(overrides)

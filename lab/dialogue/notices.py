@@ -41,15 +41,17 @@ def judge_notices(measure: Measure) -> Notices:
     return Notices(_judge_served(measure))
 
 
-def run_notices(scenario: Scenario) -> Notices:
-    """Notices on the servers of the scenario's seats and of its judge `llm`."""
+def run_notices(*scenarios: Scenario) -> Notices:
+    """Notices on the servers of the scenarios' seats and of their judge `llm`."""
     seats = [
         (spec.endpoint, name)
+        for scenario in scenarios
         for spec in model_seats(scenario)
         for name in dict.fromkeys((spec.model, spec.adapter))
         if spec.endpoint and name
     ]
-    return Notices(tuple(dict.fromkeys([*seats, *_judge_served(scenario.measure)])))
+    served = [each for scenario in scenarios for each in _judge_served(scenario.measure)]
+    return Notices(tuple(dict.fromkeys([*seats, *served])))
 
 
 def _judge_served(measure: Measure) -> tuple[tuple[str, str], ...]:

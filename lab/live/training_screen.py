@@ -17,7 +17,7 @@ from lab.live.run_screen import duration
 from lab.progress.training import SHOWN, TrainingProgress, collected_text, is_number, numbers_text, short_number
 from lab.reports.evaluation_table import evaluation_tables, held_out_groups, tripped
 from lab.reports.headline import FEW
-from scenarios.jobs.training import Recipe
+from scenarios.jobs.recipe import Recipe
 from scenarios.messages import clean
 
 BARS = "▁▂▃▄▅▆▇█"

@@ -19,9 +19,9 @@ from lab.progress.study import StudyProgress
 from lab.progress.sweep import SweepProgress
 from lab.progress.training import TrainingProgress
 from lab.store.run_store import SCENARIO, SWEEP
+from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.study import is_study
 from scenarios.jobs.sweep import Sweep
-from scenarios.jobs.training import Recipe
 from scenarios.yaml_files import read_yaml, validate
 
 NUMBER_LENGTH = 9  # digits of a dialogue's number that can be typed

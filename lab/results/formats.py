@@ -91,7 +91,8 @@ def preferences(folder: Path, seat: str | None) -> Iterator[dict]:
     from agents.models.loading import load_tokenizer
     from lab.store.run_store import SCENARIO
     from lab.training.collected import COLLECTED, read_views
-    from scenarios.jobs.training import load_recipe, played
+    from scenarios.jobs.recipe import played
+    from scenarios.jobs.training import load_recipe
 
     path, recipe = folder / COLLECTED, load_recipe(folder / SCENARIO)
     if not path.is_file():

@@ -24,8 +24,9 @@ from lab.store.session import LOG, aside, carried_out
 from lab.training.runner import perform_training as train_out
 from lab.training.runner import steps_before_checkpoint
 from metrics.studies.protocol import PlayedRun, Trained
+from scenarios.jobs.recipe import Recipe, played
 from scenarios.jobs.study import Study
-from scenarios.jobs.training import Recipe, load_recipe, played
+from scenarios.jobs.training import load_recipe
 from scenarios.overrides import as_items
 from scenarios.records import SEATS, USER
 from scenarios.scenario import Scenario, load_scenario

@@ -14,8 +14,8 @@ from lab.store.frames import JUDGEMENTS, METRICS, TURNS
 from metrics.studies.protocol import Lesson, OptionScores, PlayedRun, Steered, StudyQuestion, Teaching, Trained
 
 if TYPE_CHECKING:
+    from scenarios.jobs.recipe import Recipe
     from scenarios.jobs.study import Study
-    from scenarios.jobs.training import Recipe
     from scenarios.scenario import Scenario
 
 

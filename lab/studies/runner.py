@@ -27,9 +27,9 @@ from metrics.stats.intervals import plain
 from metrics.studies.protocol import Finding
 from metrics.studies.verdict import control_evidence, control_states, study_verdict
 from scenarios.fields import Strict
+from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.study import Study, load_stimuli, load_study, study_named
 from scenarios.jobs.sweep import BASES as PLAYED
-from scenarios.jobs.training import Recipe
 from scenarios.scenario import Scenario
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from agents.models.pieces import piece_encoder
 from agents.seats.respondent import gap, text_of
 from metrics.studies.protocol import Lesson, Teaching
 from scenarios.jobs.study import Study
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 from scenarios.records import derive_seed
 
 

@@ -16,8 +16,8 @@ from typing import cast
 from lab.dialogue.cluster import KEPT, hosting, is_private
 from lab.store.output import say
 from lab.sweeps.trial import TRIALS, Order, carry_out_trial, files, order_of
+from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.sweep import Base, SweepPlan
-from scenarios.jobs.training import Recipe
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
 
@@ -172,7 +172,11 @@ def _views_of(scenario: Scenario) -> tuple[int, int]:
 def _little(base: Estimated) -> Estimated:
     if isinstance(base, Recipe):
         return base.model_copy(
-            update={"max_steps": 1, "evaluation": base.evaluation.model_copy(update={"conversations": 1})}
+            update={
+                "max_steps": 1,
+                "curriculum": None,  # whose first step is the shortest
+                "evaluation": base.evaluation.model_copy(update={"conversations": 1}),
+            }
         )
     return base.model_copy(update={"conversations": min(base.conversations, TALKS), "turns": min(base.turns, LINES)})
 
@@ -204,15 +208,16 @@ def _kinds(plan: SweepPlan) -> dict[tuple, list[str]]:
 
 def _kind(base: Estimated) -> tuple:
     from lab.dialogue import wiring
-    from scenarios.jobs.training import played
+    from scenarios.jobs.recipe import all_played
 
-    scenario = played(base) if isinstance(base, Recipe) else base
-    seats = [scenario.seats[seat] for seat in SEATS]
+    scenarios = all_played(base) if isinstance(base, Recipe) else [base]
+    seats = [scenario.seats[seat] for scenario in scenarios for seat in SEATS]
     lines = [
         (spec.max_tokens, spec.sentences, spec.script is None, spec.model, spec.adapter, spec.endpoint)
         for spec in seats
     ]
-    kind = (*sorted(wiring.engine_names(scenario)), base.dtype, base.device, *lines)
+    names = set[str]().union(*map(wiring.engine_names, scenarios))
+    kind = (*sorted(names), base.dtype, base.device, *lines)
     if not isinstance(base, Recipe):
         return kind
     tuning = base.tuning
@@ -221,7 +226,7 @@ def _kind(base: Estimated) -> tuple:
         base.method,
         base.conversations,
         base.num_generations,
-        scenario.turns,
+        *(scenario.turns for scenario in scenarios),
         tuning.full,
         tuning.r,
         tuning.num_iterations,

@@ -104,7 +104,7 @@ def awaited(plan: SweepPlan, patience_s: float, emit: Callable[..., None]) -> di
 def _scheduler(plan: SweepPlan):
     from ray.tune.schedulers import ASHAScheduler
 
-    from scenarios.jobs.training import Recipe
+    from scenarios.jobs.recipe import Recipe
 
     how: Scheduler | None = plan.sweep.scheduler
     if how is None:

@@ -53,8 +53,8 @@ def _amounts_text(amounts: Mapping[str, float]) -> str:
 def _computes(base) -> bool:
     """Whether the trial computes with a model of the lab on a device that may be a GPU."""
     from lab.dialogue import wiring
+    from scenarios.jobs.recipe import Recipe
     from scenarios.jobs.study import Study
-    from scenarios.jobs.training import Recipe
 
     if isinstance(base, Study):
         return base.device != "cpu" and not base.seats.assistant.endpoint

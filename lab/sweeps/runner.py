@@ -60,7 +60,7 @@ def check_sweep(plan: SweepPlan) -> None:
     from lab.training.runner import step_columns
     from metrics.catalogue import metric_figures
     from scenarios import plugins
-    from scenarios.jobs.training import Recipe
+    from scenarios.jobs.recipe import Recipe
     from scenarios.renames import new_value
     from scenarios.suggestions import nearest
 

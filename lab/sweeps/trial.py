@@ -24,9 +24,9 @@ from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, rea
 from metrics import BESIDE
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
+from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.study import Study
 from scenarios.jobs.sweep import Base, SweepPlan, files_of
-from scenarios.jobs.training import Recipe
 from scenarios.overrides import as_items
 from scenarios.records import ASSISTANT, SEATS
 from scenarios.scenario import Scenario
@@ -59,7 +59,7 @@ def orders(plan: SweepPlan) -> dict[str, Order]:
 
 def order_of(plan: SweepPlan, trial: str, base: Base) -> Order:
     """The order of a trial that plays `base`."""
-    from scenarios.jobs.training import played
+    from scenarios.jobs.recipe import played
 
     scenario = played(base) if isinstance(base, Recipe) else base
     seats = base.seats() if isinstance(base, Recipe) else [ASSISTANT] if isinstance(base, Study) else SEATS
@@ -212,8 +212,10 @@ def _places(base: Mapping, moved: Mapping[str, Path]) -> list[str]:
     elif "stimuli" in base:
         paths = {"stimuli": place(base["stimuli"])}
     else:
-        other = base["evaluation"]["scenario"]
-        paths = {"scenario": place(base["scenario"]), **({"evaluation.scenario": place(other)} if other else {})}
+        paths = {
+            "scenario": [each | {"scenario": place(each["scenario"])} for each in base["scenario"]],
+            "evaluation.scenario": [place(name) for name in base["evaluation"]["scenario"]],
+        }
     return as_items(paths)
 
 

@@ -18,7 +18,8 @@ from lab.store import atomic_write
 from lab.training.replay import base_of
 from scenarios.fields import Strict
 from scenarios.input_files import LARGEST, content
-from scenarios.jobs.training import Recipe, Reward
+from scenarios.jobs.recipe import Recipe, all_played
+from scenarios.jobs.training_keys import Reward
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
 from scenarios.schema import SeatConfig
@@ -32,9 +33,9 @@ else:
 
 
 class _Head(Strict):
-    """The first line of the file: the models that spoke, and the reward by which the lines are scored."""
+    """The first line of the file: the models that spoke in the first scenario, and the reward of the lines."""
 
-    scenario: str  # name of the scenario
+    scenario: str  # names of the scenarios
     models: dict[Seat, str]  # the speaker of each seat, in words
     views: dict[Seat, int]  # how many views follow for each seat
     reward: Reward
@@ -49,7 +50,7 @@ class _Row(Strict):
 def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[str, Sequence[View]]) -> None:
     """Writes the views of each seat; the file is complete or absent. Raises StoreError where it cannot be written."""
     head = _Head(
-        scenario=scenario.name,
+        scenario=", ".join(each.name for each in all_played(recipe)),
         models={seat: _speaker(scenario.seats[seat]) for seat in SEATS},
         views={seat: len(seat_views) for seat, seat_views in views.items()},
         reward=recipe.reward,

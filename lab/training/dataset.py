@@ -26,10 +26,12 @@ from lab.transcripts.reading import read_transcripts
 from lab.transcripts.transcript import Source, Transcript, own_turns
 from metrics.judges import Judge
 from metrics.judges.pair_retrieval import Embed
-from scenarios.jobs.training import Recipe, Reward, split
+from scenarios.jobs.recipe import Recipe
+from scenarios.jobs.training import split
+from scenarios.jobs.training_keys import Reward
 from scenarios.personas import load_personas, named_personas
 from scenarios.records import Persona, derive_seed
-from scenarios.scenario import Scenario
+from scenarios.scenario import Scenario, load_scenario
 
 NEED_BAD = ("unlikelihood", "gold", "varmi", "kto")
 Known = Mapping[tuple[int, int], Mapping[str, float]]  # (conversation, turn) -> parts of the reward
@@ -153,7 +155,10 @@ def held_out_personas(recipe: Recipe, scenario: Scenario, speakers: Collection[s
 
 
 def _read(recipe: Recipe, scenario: Scenario) -> Stock:
-    """All conversations of `data`, those of held-out personas included."""
+    """All conversations of `data`, those of held-out personas included. Raises ValueError where a run played a scenario
+    that only the evaluation may see.
+    """
+    apart = {path: load_scenario(path).graph for path in recipe.evaluation.scenario}
     views: dict[str, list[View]] = {seat: [] for seat in recipe.seats()}
     sources, people = [], load_personas(scenario.personas)
     for name in recipe.data:
@@ -164,6 +169,11 @@ def _read(recipe: Recipe, scenario: Scenario) -> Stock:
             raise ValueError(f"data: {name} is a training that kept no dialogues; expected one that has a {COLLECTED}")
         else:
             source = read_transcripts(name)
+            if source.scenario and (seen := [path for path in apart if apart[path] == source.scenario.graph]):
+                raise ValueError(
+                    f"data: {name} played {source.scenario.name}, the scenario of {seen[0]}, which evaluation.scenario "
+                    "keeps from training; expected other data, or another evaluation.scenario"
+                )
             known = (
                 source.transcripts
                 if source.scenario

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ from metrics.stats.intervals import Interval, clustered_statistic, complement, r
 from metrics.stats.shares import share_of_counts
 from metrics.tripwires import SHARES, TRIPWIRES
 from scenarios import personas as people
-from scenarios.jobs.training import Recipe, other_speaker, played, split
+from scenarios.jobs.recipe import Recipe, all_played, elsewhere, played
+from scenarios.jobs.training import other_speaker, pool, split
 from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.scenario import Scenario
 from scenarios.yaml_files import ScenarioError
@@ -63,6 +65,16 @@ SCHEMA = {
     "failed": pl.Int64,
 }
 JUDGED_BY = {"judge", "nli", "llm", "cascade"}  # keys of a scenario's measure that judges are made from
+
+
+@dataclass(frozen=True)
+class EvaluationPlace:
+    """A scenario with a set of personas, in which all arms are evaluated."""
+
+    label: str
+    held_out: bool
+    number: int = 0  # of the training's scenario
+    other: str = ""  # path of a scenario that is not trained on, in its place
 
 
 @dataclass(frozen=True)
@@ -93,9 +105,9 @@ class ConditionResult:
 def evaluation_conditions(recipe: Recipe) -> list[EvaluationCondition]:
     """The conditions to evaluate: the base model, the trained model and every arm of `evaluation.arms`.
 
-    Each has held-out personas; with `evaluation.as_learnt` also the personas of training, and with
-    `evaluation.scenario` also that scenario with held-out personas. Raises ScenarioError where an arm or the other
-    scenario cannot be played.
+    Each has held-out personas in every scenario of the training; with `evaluation.as_learnt` also the personas of
+    training, and for every `evaluation.scenario` also that scenario with held-out personas. Raises ScenarioError where
+    an arm or another scenario cannot be played.
     """
     if taken := {BASE, recipe.method} & recipe.evaluation.arms.keys():
         raise ScenarioError(
@@ -107,33 +119,40 @@ def evaluation_conditions(recipe: Recipe) -> list[EvaluationCondition]:
                 f"sets {strange}; expected keys of seats and graph only: all else is the same in every arm",
                 ("evaluation", "arms", name),
             )
-    places = (
-        [(True, False)]
-        + [(False, False)] * recipe.evaluation.as_learnt
-        + [(True, True)] * (recipe.evaluation.scenario is not None)
-    )
     conditions = []
     for name, overrides in {BASE: {}, recipe.method: {}, **recipe.evaluation.arms}.items():
-        for held_out, elsewhere in places:
-            where = (
-                Path(recipe.evaluation.scenario or "").stem if elsewhere else "held out" if held_out else "as learnt"
+        for place in _places(recipe):
+            scenario = _scenario(recipe, name, overrides, place)
+            conditions.append(
+                EvaluationCondition(name, scenario, place.held_out, name == recipe.method, f"{name}, {place.label}")
             )
-            scenario = _scenario(recipe, name, overrides, held_out, elsewhere)
-            conditions.append(EvaluationCondition(name, scenario, held_out, name == recipe.method, f"{name}, {where}"))
     return conditions
 
 
-def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], held_out: bool, elsewhere: bool) -> Scenario:
-    evaluation, (learnt, unseen) = recipe.evaluation, split(recipe)
-    where = recipe if not elsewhere else recipe.model_copy(update={"scenario": evaluation.scenario, "overrides": {}})
+def _places(recipe: Recipe) -> list[EvaluationPlace]:
+    """The places of an evaluation, in their order."""
+    trained = [f"{scenario.name}, " for scenario in all_played(recipe)] if len(recipe.scenario) > 1 else [""]
+    kinds = [("held out", True)] + [("as learnt", False)] * recipe.evaluation.as_learnt
+    here = [
+        EvaluationPlace(f"{name}{kind}", held_out, number=number)
+        for kind, held_out in kinds
+        for number, name in enumerate(trained)
+    ]
+    return here + [EvaluationPlace(Path(path).stem, True, other=path) for path in recipe.evaluation.scenario]
+
+
+def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], place: EvaluationPlace) -> Scenario:
+    evaluation, (learnt, unseen), held_out = recipe.evaluation, split(recipe), place.held_out
+    load = partial(elsewhere, recipe, place.other) if place.other else partial(played, recipe, place.number)
+    people_there = unseen if held_out else learnt
     try:
-        turns = evaluation.turns or played(where).turns
-        scenario = played(
-            where,
+        whole = load()
+        turns = evaluation.turns or whole.turns
+        scenario = load(
             **{
                 "seed": derive_seed(recipe.seed, "examination", held_out) % 2**31,  # its first name: figures stay
                 "conversations": evaluation.conversations,
-                "persona_pool": unseen if held_out else learnt,
+                "persona_pool": people_there if place.other else pool(whole, people_there),
                 "measure.metrics": [*CONSISTENCIES, "tripwires"],
                 "measure.judge": evaluation.judge,
                 "measure.qa_format": ["multiple_choice", "free_text"],
@@ -143,16 +162,16 @@ def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], held_ou
             },
         )
     except ScenarioError as error:
-        at = ("evaluation", "scenario") if elsewhere and arm == BASE else ("evaluation", "arms", arm)
+        at = ("evaluation", "scenario") if place.other and arm == BASE else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
-    at = ("evaluation", "scenario") if elsewhere else ("evaluation", "judge")
+    at = ("evaluation", "scenario") if place.other else ("evaluation", "judge")
     if (
         recipe.reward.prompt_to_line or recipe.reward.line_to_line
     ) and recipe.reward.judge in scenario.measure.judges():
         raise ScenarioError(
             f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at
         )
-    if elsewhere and arm == BASE:
+    if place.other and arm == BASE:
         _comparable(recipe, scenario)
     return scenario
 
@@ -160,11 +179,6 @@ def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], held_ou
 def _comparable(recipe: Recipe, other: Scenario) -> None:
     """Raises ScenarioError where the trained seats cannot be evaluated in the other scenario."""
     here, at = played(recipe), ("evaluation", "scenario")
-    if other.name == here.name:
-        raise ScenarioError(
-            f"is named {other.name!r} like the scenario of the training; expected another name, to tell rows apart",
-            at,
-        )
     for seat in recipe.seats():
         there, model = other.seats[seat], here.seats[seat].model
         if reason := other_speaker(there):

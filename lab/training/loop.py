@@ -30,7 +30,9 @@ from lab.training import collected, dataset, rewards, rollouts
 from lab.training.reward_parts import Rollout
 from metrics.judges import Judge
 from metrics.tripwires import fired
-from scenarios.jobs.training import ONLINE, Recipe, split
+from scenarios.jobs.recipe import Recipe, all_played
+from scenarios.jobs.training import split
+from scenarios.jobs.training_keys import ONLINE
 from scenarios.messages import reason
 from scenarios.scenario import Scenario
 
@@ -85,7 +87,7 @@ class TrainingLoop:
     """The training loop of a recipe, with the engines, learners and judge that it uses."""
 
     recipe: Recipe
-    scenario: Scenario  # as it is played
+    scenario: Scenario  # the first, as it is played: all have the same models in the trained seats
     engines: Mapping[str, Engine]
     students: Mapping[str, Learner | Learners]  # by seat
     judge: Judge
@@ -144,9 +146,9 @@ class TrainingLoop:
             self._engine(seat).install(rollouts.trained(seat), *student.adapter())
 
     @cached_property
-    def _walking(self) -> list[Judge]:
-        """The judges whose verdicts move the walk, for all steps, since each caches in its engine what it has read."""
-        return judges.judges(self.scenario.measure, self.engines, self.recipe.device)
+    def _walking(self) -> list[list[Judge]]:
+        """By scenario, the judges whose verdicts move the walk, for all steps, since each caches what it has read."""
+        return [judges.judges(each.measure, self.engines, self.recipe.device) for each in all_played(self.recipe)]
 
     def _engine(self, seat: str) -> Engine:
         return self.engines[seats.engine_name(self.scenario.seats[seat])]

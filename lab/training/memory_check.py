@@ -12,7 +12,7 @@ from agents.models.adapter_files import read_config, upper_layers
 from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
 from lab.training.reward_parts import has_probes
-from scenarios.jobs.training import Recipe
+from scenarios.jobs.recipe import Recipe
 from scenarios.scenario import Scenario
 
 GIB = 2**30

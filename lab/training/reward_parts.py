@@ -14,7 +14,8 @@ from metrics.judges.answer_words import is_right
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.pairs import pairs_of_line
 from scenarios import plugins
-from scenarios.jobs.training import Recipe, Reward
+from scenarios.jobs.recipe import Recipe
+from scenarios.jobs.training_keys import Reward
 from scenarios.records import Fact, Line, Persona
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from metrics.judges.answer_words import is_right
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.wording import NAME
 from metrics.tripwires import MOST_PARROTING, LogProbs, line_wires, tripwires
-from scenarios.jobs.training import Reward
+from scenarios.jobs.training_keys import Reward
 from scenarios.records import PARTNER
 
 PENALISED = {"parroting": MOST_PARROTING, "wrong_person": 0.0, "helper_voice": 0.0, "evasion": 0.0}  # wire -> bound

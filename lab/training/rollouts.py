@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from agents.engine.protocol import Engine
 from agents.seats.base import Cue, Question
@@ -17,8 +20,10 @@ from lab.store.resume import stored
 from lab.training.reward_parts import Rollout, has_probes
 from metrics.judges import Judge
 from scenarios import personas as people
-from scenarios.jobs.training import Recipe, played
+from scenarios.jobs.recipe import Recipe, played
+from scenarios.jobs.training import pool
 from scenarios.records import Line, derive_seed
+from scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
     from agents.seats.model import ModelSeat
@@ -36,19 +41,69 @@ def talks(
     step: int,
     drawn: Sequence[str],
     adapters: Mapping[str, str | None],
-    judged_by: Sequence[Judge],
+    judged_by: Sequence[Sequence[Judge]],
 ) -> list[Rollout]:
-    """The dialogues of a step, with all lines that the trained seat sampled; failed dialogues are left out.
+    """The dialogues of a step, scenario by scenario, with all lines that the trained seat sampled; failed dialogues are
+    left out.
 
-    `drawn` holds the ids of the personas that may be drawn. `judged_by` are the scenario's judges, whose verdicts may
-    move the walk. The seat samples with its temperature and top_k, which the learner takes into account, and with top_p
-    = 1.
+    `drawn` holds the ids of the personas that may be drawn. `judged_by` are the judges of each scenario, whose verdicts
+    may move the walk. The seat samples with its temperature and top_k, which the learner takes into account, and with
+    top_p = 1. Conversations are numbered over all scenarios of the step.
     """
-    seed = derive_seed(recipe.seed, "step", step) % 2**31
+    rollouts: list[Rollout] = []
+    first = 0
+    for number, conversations in enumerate(dialogues_by_scenario(recipe, step)):
+        if conversations:
+            scenario = _scenario(recipe, number, seat, step, drawn, conversations)
+            rollouts += _talks(recipe, scenario, engines, seat, step, adapters, judged_by[number], first)
+            first += conversations
+    return rollouts
+
+
+def dialogues_by_scenario(recipe: Recipe, step: int) -> list[int]:
+    """The number of dialogues of each scenario in a step, in the order of the recipe; together `conversations`.
+
+    They are drawn by weight, by systematic sampling: a scenario's expected number is its share of the weights times
+    `conversations`, and its number differs from that by less than one. Dialogues that begin alike (`groups: episodes`)
+    are drawn together.
+    """
+    each = recipe.num_generations if recipe.compares_episodes() else 1
+    groups = -(-recipe.conversations // each)
+    weights = np.array([scenario.weight for scenario in recipe.scenario])
+    start = random.Random(derive_seed(recipe.seed, "scenario", step)).random()
+    places = (np.arange(groups) + start) / groups
+    numbers = np.minimum(np.searchsorted(np.cumsum(weights) / weights.sum(), places, side="right"), len(weights) - 1)
+    counts = np.bincount(numbers, minlength=len(weights)) * each
+    counts[numbers[-1]] -= groups * each - recipe.conversations  # the last group may be a smaller one
+    return counts.tolist()
+
+
+def _scenario(recipe: Recipe, number: int, seat: str, step: int, drawn: Sequence[str], conversations: int) -> Scenario:
+    """A scenario of the recipe as a step plays it, without metrics."""
+    whole = played(recipe, number)
     scenario = played(
-        recipe, seed=seed, conversations=recipe.conversations, persona_pool=list(drawn), **{f"seats.{seat}.top_p": 1.0}
+        recipe,
+        number,
+        seed=derive_seed(recipe.seed, "step", step, *([number] if number else [])) % 2**31,  # the first's as if alone
+        conversations=conversations,
+        persona_pool=pool(whole, drawn),
+        turns=recipe.turns(step, whole.turns),
+        **{f"seats.{seat}.top_p": 1.0},
     )
-    scenario = scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
+    return scenario.model_copy(update={"measure": scenario.measure.model_copy(update={"metrics": []})})
+
+
+def _talks(
+    recipe: Recipe,
+    scenario: Scenario,
+    engines: Mapping[str, Engine],
+    seat: str,
+    step: int,
+    adapters: Mapping[str, str | None],
+    judged_by: Sequence[Judge],
+    first: int,
+) -> list[Rollout]:
+    """The dialogues of a step in one scenario, numbered from `first` on."""
     alike = recipe.compares_episodes()
     cast = people.cast(scenario)
     if alike:
@@ -75,12 +130,19 @@ def talks(
         elif event["event"] == "usage":  # all dialogues have said their line, and wait
             turn = turn % scenario.turns + 1
             if probed:
-                _ask(recipe, play, seat, step, turn, scenario.turns, spoken)
+                _ask(recipe, play, seat, step, turn, scenario.turns, spoken, first)
             spoken = []
     view: ModelSeat = play.seats[seat]  # pyright: ignore[reportAssignmentType]  # a model speaks there
     lines = _lines(events, len(cast))
     return [
-        Rollout(c, seat, play.cast[c], dialogue_lines, tuple(view.ids[c]), tuple(view.spoken[c]))
+        Rollout(
+            first + c,
+            seat,
+            play.cast[c],
+            [replace(line, conversation=first + c) for line in dialogue_lines],
+            tuple(view.ids[c]),
+            tuple(view.spoken[c]),
+        )
         for c, dialogue_lines in lines.items()
     ]
 
@@ -95,20 +157,22 @@ def _lines(events: Sequence[dict], conversations: int) -> dict[int, list[Line]]:
     return lines
 
 
-def _ask(recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int]) -> None:
+def _ask(
+    recipe: Recipe, play: Play, seat: str, step: int, turn: int, turns: int, here: Sequence[int], first: int = 0
+) -> None:
     """After a turn drawn by the step's seed, puts `reward.probes` Q&A probes to each dialogue, in paraphrases not held
-    out.
+    out. The dialogues are numbered from `first` on in the step.
     """
     if turn != random.Random(derive_seed(recipe.seed, step, "asked")).randint(1, turns):
         return
     questions: dict[int, list[Question]] = {}
     for c in here:
-        rng = random.Random(derive_seed(recipe.seed, step, c, "asked"))
+        rng = random.Random(derive_seed(recipe.seed, step, first + c, "asked"))
         facts = play.cast[c][seat].facts
         for fact in rng.sample(facts, min(recipe.reward.probes, len(facts))):
             kept = min(recipe.held_out.paraphrase, len(fact.slot.questions) - 1)  # for the evaluation
             wordings = [text for number, text in enumerate(fact.slot.questions) if number != kept] or [fact.question]
             questions.setdefault(c, []).append(Question(rng.choice(wordings), about=fact.id))
     if questions:
-        cues = {c: Cue("", derive_seed(recipe.seed, step, c, turn, "asked"), turn) for c in questions}
+        cues = {c: Cue("", derive_seed(recipe.seed, step, first + c, turn, "asked"), turn) for c in questions}
         play.seats[seat].answer(questions, cues)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lab.live.display import Onlooker
     from lab.store.run_store import RunStore
-    from scenarios.jobs.training import Recipe
+    from scenarios.jobs.recipe import Recipe
 
 
 STOPPED = 1
@@ -43,13 +43,13 @@ def check_training(recipe: Recipe) -> None:
     from lab.dialogue import judges, wiring
     from lab.training.evaluation import evaluation_conditions
     from lab.training.reward_parts import reward_entries
-    from scenarios.jobs.training import played
+    from scenarios.jobs.recipe import all_played
 
-    scenario = played(recipe)
+    scenarios = all_played(recipe)
     reward_entries(recipe.reward)  # those of installed packages are there and fit
     judges.check_reward_judge(recipe.reward.judge)
-    judges.check_judges(scenario.measure.model_copy(update={"judge": [recipe.reward.judge]}))
-    for played_scenario in [scenario, *(condition.scenario for condition in evaluation_conditions(recipe))]:
+    judges.check_judges(scenarios[0].measure.model_copy(update={"judge": [recipe.reward.judge]}))
+    for played_scenario in [*scenarios, *(condition.scenario for condition in evaluation_conditions(recipe))]:
         wiring.check_scenario(played_scenario)
 
 
@@ -59,7 +59,7 @@ def step_columns(recipe: Recipe) -> list[str]:
     With an offline method, steps have no rewards, and tripwires only at checkpoints.
     """
     from metrics.catalogue import MEASURES
-    from scenarios.jobs.training import ONLINE
+    from scenarios.jobs.training_keys import ONLINE
 
     if recipe.method not in ONLINE:
         return [*TOLD]
@@ -75,13 +75,15 @@ def step_columns(recipe: Recipe) -> list[str]:
 def stored_recipe(folder: str) -> Recipe:
     """The recipe in a training's folder. Raises ValueError where files that it names have changed since."""
     from lab.store.run_store import read_manifest
-    from scenarios.jobs.training import load_recipe, played
+    from scenarios.jobs.recipe import all_played
+    from scenarios.jobs.training import load_recipe
 
     digest = read_manifest(folder).get("digest")
     recipe = load_recipe(Path(folder) / "scenario.yaml")
     if recipe.digest() != digest:
-        others = filter(None, (recipe.evaluation.scenario, *recipe.data, recipe.tuning.adapter))
-        files = ", ".join([recipe.scenario, *played(recipe).personas, *others])
+        scenarios = [*(each.scenario for each in recipe.scenario), *recipe.evaluation.scenario]
+        people = dict.fromkeys(path for scenario in all_played(recipe) for path in scenario.personas)
+        files = ", ".join([*scenarios, *people, *recipe.data, *filter(None, (recipe.tuning.adapter,))])
         raise ValueError(
             f"{folder} was begun with other files than {files} are now; expected them unchanged, or a new training "
             "without --resume"
@@ -95,7 +97,7 @@ def open_training(recipe: Recipe, runs: str | Path, resume: str | Path | None = 
     Raises StoreError where it cannot be written, ValueError where `resume` is no training that can be opened.
     """
     from lab.store.run_store import create, open_for_resume
-    from scenarios.jobs.training import played
+    from scenarios.jobs.recipe import played
 
     if resume:
         return open_for_resume(resume)
@@ -174,18 +176,19 @@ def perform_training(
     from lab.training.loop import TrainingLoop, latest_checkpoint, learner, steps_of
     from lab.training.memory_check import check_learning_memory
     from scenarios import personas as people
-    from scenarios.jobs.training import played
+    from scenarios.jobs.recipe import all_played
     from scenarios.records import SEATS
 
     def emit(kind: str, **rest: object) -> None:
         watch.show(store.append({"event": kind, **rest}))
 
-    scenario = played(recipe)
+    scenarios = all_played(recipe)
+    scenario = scenarios[0]
     rewarding = scenario.measure.model_copy(update={"judge": [recipe.reward.judge]})
     names = judges.judge_engines(rewarding).union(
         *(
             wiring.engine_names(played_scenario)
-            for played_scenario in [scenario, *(e.scenario for e in evaluation_conditions(recipe))]
+            for played_scenario in [*scenarios, *(e.scenario for e in evaluation_conditions(recipe))]
         )
     )
     emit("phase", phase="loading", detail=", ".join(sorted(names)))
@@ -195,7 +198,8 @@ def perform_training(
         contextlib.ExitStack() as running,
     ):
         engines = {name: make(name, recipe.dtype, recipe.device) for name in sorted(names)}
-        check_learning_memory(recipe, scenario, engines, people.cast(scenario))
+        for played_scenario in scenarios:
+            check_learning_memory(recipe, played_scenario, engines, people.cast(played_scenario))
         for condition in evaluation_conditions(recipe):
             for seat in SEATS:
                 capacity.longest_view(condition.scenario, seat, engines, people.cast(condition.scenario))
@@ -216,7 +220,7 @@ def perform_training(
         progress = TrainingProgress(list(earlier))
         emit("phase", phase="training", detail=recipe.method)
         with reporter(recipe.report_to, store.path) as report:
-            for event in run_notices(scenario).after(training.steps(first, earlier)):
+            for event in run_notices(*scenarios).after(training.steps(first, earlier)):
                 kept = store.append(event)
                 progress.fold(kept)
                 if event["event"] == "step":

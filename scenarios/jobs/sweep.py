@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from scenarios.fields import Strict
+from scenarios.jobs.recipe import Recipe, all_played
 from scenarios.jobs.study import Study
-from scenarios.jobs.training import Recipe, load_recipe, played
+from scenarios.jobs.training import load_recipe
 from scenarios.overrides import Plain, as_items, override, override_text
 from scenarios.persona_schema import PersonasFile
 from scenarios.records import derive_seed
@@ -327,9 +328,9 @@ def files_of(base: Base) -> list[Path]:
         return [Path(base.stimuli)]
     files: list[Path] = []
     if isinstance(base, Recipe):
-        names = [base.scenario, *filter(None, (base.evaluation.scenario,))]
-        people = [name for scenario in (played(base), *map(load_scenario, names[1:])) for name in scenario.personas]
-        files += map(Path, names)
+        others = base.evaluation.scenario
+        files += map(Path, (*(each.scenario for each in base.scenario), *others))
+        people = [name for scenario in (*all_played(base), *map(load_scenario, others)) for name in scenario.personas]
     else:
         people = base.personas
     for folder in dict.fromkeys(Path(name).parent for name in people):  # in which a persona may be looked up

@@ -25,7 +25,7 @@ from agents.models.loading import EMBEDDED, load
 from agents.seats.base import Cue, Question
 from agents.seats.model import ModelSeat
 from lab.training.rewards import Rollout, sampled
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)

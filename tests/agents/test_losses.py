@@ -14,7 +14,7 @@ from torch import tensor
 
 from agents.learning import losses, offline, online, preference
 from agents.learning.views import View, with_lines
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MASK = tensor([[1.0, 1.0], [1.0, 0.0]])

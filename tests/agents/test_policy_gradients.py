@@ -21,7 +21,7 @@ import torch
 from agents.learning import losses, online
 from agents.learning.learner import Learner
 from agents.learning.views import Sampled, View
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 from scenarios.records import derive_seed
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,8 @@ from lab.runs.runner import new_store
 from lab.training.dataset import load_training_data
 from metrics.judges import judgement
 from metrics.judges.ledger import Ledger
-from scenarios.jobs.training import Recipe, load_recipe, played
+from scenarios.jobs.recipe import Recipe, played
+from scenarios.jobs.training import load_recipe
 from scenarios.scenario import load_scenario
 
 TOWNSFOLK = (Path(__file__).parents[2] / "scenarios/personas/townsfolk.yaml").resolve()

@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from agents.learning.learner import Learner
 from agents.learning.views import Sampled, View
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 
 END = 3  # the end-of-text token
 HEARD = 12  # tokens before each line of `view`

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from scenarios.jobs.training import load_recipe, played, split
+from scenarios.jobs.recipe import all_played, played
+from scenarios.jobs.training import load_recipe, split
 from scenarios.personas import load_personas
 from scenarios.scenario import load_scenario
 from scenarios.yaml_files import ScenarioError
@@ -13,8 +16,6 @@ QUICK = "scenarios/training/quick.yaml"
 
 
 def test_every_training_file_loads_and_plays_a_scenario_that_exists():
-    from pathlib import Path
-
     for path in Path("scenarios/training").glob("*.yaml"):
         if "method:" in path.read_text():
             assert played(load_recipe(path)).turns > 0
@@ -55,6 +56,13 @@ def test_held_out_personas_may_be_named():
         ("held_out.paraphrase=0", "held_out.paraphrase"),
         ("seat=assistant", "persona: sample"),
         ("overrides={seats.user.adapter: /nowhere}", "tuning.adapter"),
+        ("scenario=[]", "at least 1"),
+        ("scenario=[interview.yaml, {scenario: nowhere.yaml}]", "nowhere.yaml"),
+        ("scenario=[interview.yaml, {scenario: ../tutoring.yaml, weight: 0}]", "scenario.1.weight is 0"),
+        ("scenario=[interview.yaml, interview.yaml]", "like an earlier one"),
+        ("evaluation.scenario=interview.yaml", "is interview.yaml, which is trained on"),
+        ("evaluation.scenario=[../therapy.yaml, ../therapy.yaml]", "like another scenario"),
+        ("curriculum={turns: 2}", "curriculum.steps is missing"),
     ],
 )
 def test_mistakes_are_one_sentence(override, message):
@@ -63,8 +71,52 @@ def test_mistakes_are_one_sentence(override, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_recipe_written_out_reads_as_the_same(tmp_path):
-    recipe = load_recipe(QUICK)
+TWO = "scenario=[interview.yaml, {scenario: ../tutoring.yaml, weight: 3, overrides: {turns: 6}}]"
+
+
+def test_overrides_hold_for_the_scenarios_that_have_their_key_and_those_of_one_scenario_come_first():
+    recipe = load_recipe(QUICK, [TWO, "overrides={turns: 4, graph.nodes.chat.pressure: 2}"])
+    interview, tutoring = all_played(recipe)
+    assert (interview.turns, tutoring.turns) == (4, 6)
+    assert interview.graph.nodes["chat"].pressure == 2 and "chat" not in tutoring.graph.nodes
+    with pytest.raises(ScenarioError, match=r"graph.nodes.nowhere.*is not in the file"):
+        load_recipe(QUICK, [TWO, "overrides={graph.nodes.nowhere.pressure: 2}"])
+
+
+def test_people_of_all_scenarios_are_split_together_and_whoever_a_seat_names_is_on_neither_side():
+    named = "{scenario: ../tutoring.yaml, overrides: {seats.assistant.persona: leon}}"
+    learnt, out = split(load_recipe(QUICK, [f"scenario=[interview.yaml, {named}]"]))
+    assert "leon" not in {*learnt, *out} and len({*learnt, *out}) == 27
+    few = "{scenario: ../tutoring.yaml, overrides: {persona_pool: [grace]}}"
+    with pytest.raises(ScenarioError, match=r"leaves 0 personas to learn with and 1 to evaluate with in tutoring"):
+        load_recipe(QUICK, [f"scenario=[interview.yaml, {few}]", "held_out.personas=[grace]"])
+
+
+def test_a_scenario_in_which_the_trained_model_does_not_speak_is_named():
+    other = "{scenario: ../tutoring.yaml, overrides: {seats.user.model: other/model}}"
+    with pytest.raises(ScenarioError, match=r"in tutoring 'other/model' speaks for the user; expected 'embedded'"):
+        load_recipe(QUICK, [f"scenario=[interview.yaml, {other}]"])
+
+
+def test_a_copy_of_a_scenario_of_the_training_is_no_held_out_scenario(tmp_path):
+    text = Path("scenarios/training/interview.yaml").read_text()
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(
+        text.replace("name: interview", "name: other").replace("../personas", f"{Path.cwd()}/scenarios/personas")
+    )
+    with pytest.raises(ScenarioError, match="has the graph of 'interview', which is trained on"):
+        load_recipe(QUICK, [f"evaluation.scenario={copy}"])
+
+
+def test_a_curriculum_lets_dialogues_grow_linearly_to_their_scenarios_own_turns():
+    recipe = load_recipe(QUICK, ["curriculum={turns: 4, steps: 4}"])
+    assert [recipe.turns(step, 12) for step in range(6)] == [4, 6, 8, 10, 12, 12]
+    assert [recipe.turns(step, 3) for step in range(6)] == [3] * 6 and load_recipe(QUICK).turns(0, 12) == 12
+
+
+@pytest.mark.parametrize("more", [(), (TWO, "evaluation.scenario=../therapy.yaml", "curriculum={turns: 4, steps: 4}")])
+def test_recipe_written_out_reads_as_the_same(tmp_path, more):
+    recipe = load_recipe(QUICK, more)
     (tmp_path / "scenario.yaml").write_text(recipe.resolved_yaml())
     again = load_recipe(tmp_path / "scenario.yaml")
     assert again == recipe and again.digest() == recipe.digest()

@@ -27,7 +27,7 @@ from lab.store.run_store import create
 from lab.transcripts.reading import read_transcripts
 from metrics.judges import judgement
 from metrics.judges.entry import JudgeEntry
-from scenarios.jobs.training import played
+from scenarios.jobs.recipe import played
 from scenarios.records import Line
 
 WORDS = [

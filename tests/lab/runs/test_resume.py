@@ -15,7 +15,8 @@ from lab.live.training_screen import BARS, render, training_display
 from lab.store.run_store import create
 from lab.train import main
 from scenarios import personas
-from scenarios.jobs.training import Recipe, load_recipe, played
+from scenarios.jobs.recipe import Recipe, played
+from scenarios.jobs.training import load_recipe
 
 
 @pytest.fixture

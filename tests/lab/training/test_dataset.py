@@ -19,7 +19,9 @@ from lab.training.collected import COLLECTED, read_views, write_views
 from lab.training.dataset import held_out_personas, stock, teaching
 from lab.training.loop import TrainingLoop, learner
 from metrics.judges.ledger import Ledger
-from scenarios.jobs.training import Recipe, Reward, played, split
+from scenarios.jobs.recipe import Recipe, played
+from scenarios.jobs.training import split
+from scenarios.jobs.training_keys import Reward
 from scenarios.personas import load_personas
 from scenarios.yaml_files import ScenarioError
 

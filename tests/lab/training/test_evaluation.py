@@ -65,7 +65,7 @@ def test_every_arm_is_evaluated_with_held_out_personas_and_with_the_people_of_tr
         ("evaluation.arms={hot: {seats.user.temperatur: 2.0}}", "evaluation.arms.hot"),
         ("evaluation.arms={other: {seed: 3}}", "sets seed"),
         ("evaluation.arms={kind: {measure.judge: nli}}", "sets measure.judge"),
-        ("evaluation.scenario=interview.yaml", "another name"),
+        ("evaluation.scenario=interview.yaml", "is interview.yaml, which is trained on"),
     ],
 )
 def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_played(more, message):
@@ -74,14 +74,32 @@ def test_arm_or_scenario_that_cannot_be_compared_is_refused_before_anything_is_p
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_held_out_personas_are_evaluated_in_the_other_scenario_too():
-    assert [
-        condition.scenario.name for condition in evaluation_conditions(recipe("evaluation.scenario=../chitchat.yaml"))
-    ][:3] == [
-        "interview",
-        "interview",
+def test_held_out_personas_are_evaluated_in_every_other_scenario_too():
+    planned = evaluation_conditions(recipe("evaluation.scenario=[../chitchat.yaml, ../therapy.yaml]"))
+    labels = [
+        ("interview", "base, held out"),
+        ("interview", "base, as learnt"),
+        ("chitchat", "base, chitchat"),
+        ("therapy", "base, therapy"),
+    ]
+    assert [(condition.scenario.name, condition.label) for condition in planned[:4]] == labels
+    assert {condition.arm for condition in planned[4:]} == {"grpo"} and len(planned) == 8
+
+
+def test_each_of_several_scenarios_of_a_training_is_evaluated_under_its_name():
+    planned = evaluation_conditions(
+        recipe("scenario=[interview.yaml, ../tutoring.yaml]", "evaluation.scenario=../chitchat.yaml")
+    )
+    assert [condition.label.removeprefix("base, ") for condition in planned[:5]] == [
+        "interview, held out",
+        "tutoring, held out",
+        "interview, as learnt",
+        "tutoring, as learnt",
         "chitchat",
     ]
+    _, unseen = split(recipe())
+    assert all(set(planned[place].scenario.persona_pool) == set(unseen) for place in (0, 1, 4))
+    assert all(condition.scenario.turns == 12 for condition in planned)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from agents.models.info import EngineInfo
 from agents.models.memory import learning_bytes, weight_bytes
 from lab.dialogue import capacity, seats
 from lab.training.memory_check import check_learning_memory
-from scenarios.jobs.training import Recipe, played
+from scenarios.jobs.recipe import Recipe, played
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # words in and out; q, o; k, v; three of 64; norms

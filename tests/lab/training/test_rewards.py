@@ -11,7 +11,7 @@ from agents.engine.protocol import Sample
 from agents.seats.base import Spoken
 from lab.training.rewards import Rollout, rewarded, tripwire_means
 from metrics.judges.ledger import Ledger
-from scenarios.jobs.training import Reward
+from scenarios.jobs.training_keys import Reward
 from scenarios.personas import load_personas
 from scenarios.records import Line
 

@@ -24,7 +24,8 @@ from lab.training import dataset, rewards
 from lab.training.collected import COLLECTED, read_views
 from lab.training.loop import PATIENCE, TrainingLoop, latest_checkpoint, learner, steps_of
 from lab.training.runner import step_columns
-from scenarios.jobs.training import Recipe, Reward, played
+from scenarios.jobs.recipe import Recipe, played
+from scenarios.jobs.training_keys import Reward
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ("conversations=2", "num_generations=2", "overrides.turns=2", "reward.penalty=0")

@@ -25,7 +25,7 @@ from agents.learning.learner import STATE
 from agents.learning.methods import Learnt, Method, learn
 from agents.learning.views import View
 from lab.dialogue.cluster import check_cluster, gpu_shares, hosting
-from scenarios.jobs.training import Tuning
+from scenarios.jobs.training_keys import Tuning
 
 REWARDS = (1, -1, 0.5, -0.5, 1, 0.25)
 HOW = Tuning(beta=0.1)
