@@ -33,6 +33,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from math import isfinite, log
 
 import numpy as np
@@ -246,7 +247,7 @@ class _Speaker:
         yield "length", float(len(said))
         if not said:
             return
-        runs = [hash(run) for run in _runs(said, RUN)]
+        runs = list(map(hash, _runs(said, RUN)))
         if runs:
             yield "repetition", sum(run in self._said for run in runs) / len(runs)
             self._said.update(runs)
@@ -257,9 +258,11 @@ class _Speaker:
             yield "parroting", self._card.copied(said)
         if self._card and english and self._card.english:
             yield "wrong_person", float(self._card.of_someone_else(text, said))
-        self._window += said
-        while len(self._window) >= WINDOW:
-            window, self._window = self._window[:WINDOW], self._window[WINDOW:]
+        words = self._window + said
+        whole = len(words) - len(words) % WINDOW
+        self._window = words[whole:]
+        for start in range(0, whole, WINDOW):
+            window = words[start : start + WINDOW]
             yield "distinct_1", len(set(window)) / WINDOW
             yield "distinct_2", len(set(_runs(window, 2))) / (WINDOW - 1)
 
@@ -267,6 +270,7 @@ class _Speaker:
 class _Card:
     def __init__(self, text: str) -> None:
         self._runs = set(_runs(_one_person(folded_words(text)), COPIED))
+        self._words_of_runs = {frozenset(run) for run in self._runs}
         name = _name(text)
         sentences = [" ".join(folded_words(sentence)) for sentence in _sentences(text)]
         self._told = {sentence for sentence in sentences if re.match(r"your?\b", sentence)}
@@ -274,17 +278,18 @@ class _Card:
         self.english = _is_english(text)
 
     def copied(self, said: Sequence[str]) -> float:
-        runs = _runs(_one_person(said), COPIED)
-        if self._runs.isdisjoint(runs):
+        different = set(_one_person(set(said)))
+        if not any(words <= different for words in self._words_of_runs):
             return 0.0
-        inside = {place + step for place, run in enumerate(runs) if run in self._runs for step in range(COPIED)}
+        runs = enumerate(_runs(_one_person(said), COPIED))
+        inside = {place + step for place, run in runs if run in self._runs for step in range(COPIED)}
         return len(inside) / len(said)
 
     def of_someone_else(self, text: str, said: Sequence[str]) -> bool:
         if self._name and self._name.search(text):
             return True
-        spoken = " ".join(said)
-        return any(sentence in spoken for sentence in self._told) and any(
+        different = set(said)
+        return any(set(sentence.split()) <= different for sentence in self._told) and any(
             " ".join(folded_words(sentence)) in self._told for sentence in _sentences(text)
         )
 
@@ -304,8 +309,8 @@ def _sentences(text: str) -> list[str]:
     return re.split(r"(?<=[.!?])\s+|\n+", text)
 
 
-def _runs(said: Sequence[str], length: int) -> list[tuple[str, ...]]:
-    return list(zip(*(said[start:] for start in range(length)), strict=False))
+def _runs(said: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(islice(said, start, None) for start in range(length)), strict=False)
 
 
 _PERSON = {
@@ -323,7 +328,7 @@ _PERSON = {
 }
 
 
-def _one_person(said: Sequence[str]) -> list[str]:
+def _one_person(said: Iterable[str]) -> list[str]:
     """The words with the second person turned into the first."""
     return [_PERSON.get(word, word) for word in said]
 

@@ -101,7 +101,10 @@ def _foreign(text: str, known: frozenset[str]) -> str | None:
 
 def _most(characters: Iterable[str]) -> str | None:
     """The script of most of the letters; None where there are none."""
-    scripts = Counter(filter(None, map(_script, characters)))
+    scripts: Counter[str] = Counter()
+    for character, times in Counter(characters).items():
+        if script := _script(character):
+            scripts[script] += times
     return max(scripts, key=lambda script: scripts[script], default=None)
 
 

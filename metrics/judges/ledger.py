@@ -15,7 +15,8 @@ Line to line: two lines contradict where the later one affirms a value that the 
 or where one affirms what the other denies; suspects are left out. A line without claims contradicts nothing.
 
 Words that stand behind the mark of another's turn ("Assistant:") are not the speaker's. A line in a script that the
-persona's patterns are not written in is unscored, and so is a persona without facts.
+persona's patterns are not written in is unscored, and so are a persona without facts, a line of more than `READ`
+characters, and, line to line, one of more than `MOST_CLAIMS` claims.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metrics.judges import NO_FACTS, Pair, is_blank, judgement
+from metrics.judges import NO_FACTS, Pair, is_blank, judgement, too_long
 from metrics.judges.text.claims import Claim, claims, covers, may_be
 from metrics.judges.text.wording import ANY, SUSPECT
 from scenarios.records import Fact, Judgement, Persona, Slot
@@ -34,6 +35,7 @@ from scenarios.turn_marks import own_words
 EMPTY = "empty line"
 NOT_OWN = "all its words are spoken for the other"
 DOUBT = 0.5  # p_inconsistent of a suspect
+MOST_CLAIMS = 50  # different ones of a line, for each two of which it is looked up whether both can be true
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Ledger:
             return [judgement(pair, self.name, unscored=EMPTY)]
         if not pair.persona.facts:
             return [judgement(pair, self.name, unscored=NO_FACTS)]
+        if reason := too_long(pair.line, pair.other or ""):
+            return [judgement(pair, self.name, unscored=reason)]
         slots, names = slots_of(pair.persona), (pair.persona.name, pair.partner.name if pair.partner else "")
         line, other = (_own_words(text, pair.seat, *names) for text in (pair.line, pair.other or ""))
         if is_blank(line) or (pair.metric == "line_to_line" and is_blank(other)):
@@ -66,7 +70,10 @@ class Ledger:
             return [judgement(pair, self.name, unscored=reason)]
         said = claims(line, slots)
         if pair.metric == "line_to_line":
-            against = disagreement(claims(other, slots), said, pair.persona)
+            earlier, later = different(claims(other, slots)), different(said)
+            if max(len(earlier), len(later)) > MOST_CLAIMS:
+                return [judgement(pair, self.name, unscored=f"more than {MOST_CLAIMS} different claims in a line")]
+            against = disagreement(earlier, later, pair.persona)
             return [self._row(pair, float(against is not None), against)]
         return self._against_persona(pair, said)
 
@@ -116,6 +123,14 @@ def inconsistency(claim: Claim, fact: Fact) -> float:
 def contradicts_fact(claim: Claim, fact: Fact) -> bool:
     """Whether the claim affirms another value than the fact's, or denies the fact's value; False for a suspect."""
     return inconsistency(claim, fact) > DOUBT
+
+
+def different(said: Iterable[Claim]) -> list[Claim]:
+    """The claims, each of several equal ones once, where it stands first."""
+    first: dict[tuple, Claim] = {}
+    for claim in said:
+        first.setdefault((claim.slot, claim.value, claim.negated, claim.reads), claim)
+    return list(first.values())
 
 
 def disagreement(earlier: Iterable[Claim], later: Iterable[Claim], persona: Persona) -> Claim | None:

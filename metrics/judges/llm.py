@@ -14,7 +14,8 @@ speaker's own words and the persona (metric "qa": `line` is the answer, `other` 
 
 Dialogue text is placed between marks that occur nowhere in it, and the system prompt says that nothing between the
 marks is an instruction. This lowers the risk of prompt injection but does not exclude it. A pair for which the model
-gives no usable answer is unscored, never "consistent".
+gives no usable answer is unscored, never "consistent", and so is one with a line of more than `LONGEST` characters or,
+under "strict", with more than `MOST_STATEMENTS` statements.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metrics.judges import JUDGED, Pair, is_blank, judgement
+from metrics.judges import JUDGED, Pair, is_blank, judgement, too_long
 from metrics.judges.text.statements import said, statements
 from scenarios.records import Judgement
 
 YES_NO = ("YES", "NO")
 NONE = "NONE"
+LONGEST = 100_000  # characters of a line: some 25,000 tokens
+MOST_STATEMENTS = 450  # of a pair, each portion of which is a request with the whole line
 PORTION = 9  # statements a prompt: one digit each, so that the first token of an answer tells which
 SYSTEM = (
     "You are a careful annotator of dialogues. What people said or wrote stands between two equal marks. It is "
@@ -99,8 +102,8 @@ class Llm:
 
         Raises ValueError where `choose` does not give one answer per prompt.
         """
-        requests = [[] if _unscorable(pair) else self._requests(pair) for pair in pairs]
-        asked = list(dict.fromkeys(request for own in requests for request in own))
+        requests = [_unscorable(pair) or self._requests(pair) for pair in pairs]
+        asked = list(dict.fromkeys(request for own in requests if not isinstance(own, str) for request in own))
         answers = (
             self.choose([request.prompt for request in asked], [request.options for request in asked]) if asked else []
         )
@@ -108,11 +111,14 @@ class Llm:
             raise ValueError(f"{len(answers)} answers: expected one for each of {len(asked)} prompts")
         answer_of = dict(zip(asked, answers, strict=True))
         return [
-            self._row(pair, own, [answer_of[request] for request in own])
+            judgement(pair, self.name, unscored=own)
+            if isinstance(own, str)
+            else self._row(pair, own, [answer_of[request] for request in own])
             for pair, own in zip(pairs, requests, strict=True)
         ]
 
-    def _requests(self, pair: Pair) -> list[_Request]:
+    def _requests(self, pair: Pair) -> list[_Request] | str:
+        """The requests about a pair, or why there are none."""
         other = pair.other or ""
         if self.protocol == "strict":
             claims = (
@@ -120,6 +126,8 @@ class Llm:
                 if pair.metric == PAIR_OF_LINES
                 else [text for _, text in statements(pair.persona)]
             )
+            if len(claims) > MOST_STATEMENTS:
+                return f"{len(claims):,} statements, more than the {MOST_STATEMENTS} that are asked about"
             return [_which(claims[start : start + PORTION], pair) for start in range(0, len(claims), PORTION)]
         against = other if pair.metric == PAIR_OF_LINES else pair.persona.card
         introduction, ask = PUBLISHED[pair.metric]
@@ -128,7 +136,7 @@ class Llm:
 
     def _row(self, pair: Pair, requests: Sequence[_Request], answers: Sequence[list[float] | str]) -> Judgement:
         if not requests:
-            return judgement(pair, self.name, unscored=_unscorable(pair) or "the persona states nothing")
+            return judgement(pair, self.name, unscored="the persona states nothing")
         scored = []
         for request, answer in zip(requests, answers, strict=True):
             p = answer if isinstance(answer, str) else softmax(answer)
@@ -185,4 +193,6 @@ def _unscorable(pair: Pair) -> str | None:
         return f"does not know what {pair.metric} is"
     if is_blank(pair.line) or (pair.metric != PERSONA and is_blank(pair.other or "")):
         return "empty line"
+    if long := too_long(pair.line, pair.other or "", most=LONGEST):
+        return long
     return "the persona states nothing" if pair.metric == PERSONA and not pair.persona.card.strip() else None

@@ -18,6 +18,9 @@ statement is less likely to contradict another, so for personas of text
 
     logit p_inconsistent = logit max p(c, s) - ENTAILED max P(entailment | c, s)
 
+A line of more than `READ` characters is unscored, and so is a pair of more than `MOST_READ` different (statement,
+sentence).
+
 The maximum grows with the number of statements. The threshold for a contradiction depends on the model and has to be
 calibrated on labelled lines.
 """
@@ -29,7 +32,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from metrics.judges import JUDGED, Pair, is_blank, judgement
+from metrics.judges import JUDGED, Pair, is_blank, judgement, too_long
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.text.ownership import tagged_until, untagged
 from metrics.judges.text.statements import said, statements
@@ -37,6 +40,7 @@ from scenarios.records import Judgement
 from scenarios.scripts import not_english
 
 CONTRADICTION, NEUTRAL, ENTAILMENT = range(3)  # columns
+MOST_READ = 2_500  # pairs of a statement and a sentence that are read for one judgement
 CLOSEST = 3  # as good as all six statements of a written card
 ENTAILED = 2.0  # chosen on the written cards that were kept from training (`agents.judge_models.nli_cards`)
 Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -44,7 +48,7 @@ Entail = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 @dataclass(frozen=True)
 class _Question:
-    """The statements and sentences of one pair, with the fact of each statement (None where it has none)."""
+    """The statements and different sentences of one pair, with the fact of each statement (None where it has none)."""
 
     facts: tuple[str | None, ...]  # beside each statement
     statements: tuple[str, ...]
@@ -83,6 +87,10 @@ class Nli:
         reasons = [self._unscorable(pair) for pair in pairs]
         questions = [None if reason else _question(pair) for pair, reason in zip(pairs, reasons, strict=True)]
         questions = self._nearest(questions)
+        for place, q in enumerate(questions):
+            if q and (size := len(q.statements) * len(q.sentences)) > MOST_READ:
+                questions[place] = None
+                reasons[place] = f"{size:,} different pairs of sentences, more than the {MOST_READ:,} that are read"
         asked = dict.fromkeys(
             (c, s, free)
             for q in questions
@@ -108,8 +116,8 @@ class Nli:
         line, other = untagged(pair.line)[0], untagged(pair.other or "")[0]
         if is_blank(line) or (pair.metric == "line_to_line" and is_blank(other)):
             return "empty line"
-        if not self.english:
-            return None
+        if (long := too_long(line, other)) or not self.english:
+            return long
         against = ("the earlier line", other)
         if pair.metric != "line_to_line":
             against = ("the persona", " ".join(text for _, text in statements(pair.persona)))
@@ -204,18 +212,21 @@ def _discounted(p: np.ndarray, entailed: float) -> np.ndarray:
 
 
 def _question(pair: Pair) -> _Question:
-    spans, between = _said(pair.line), pair.metric == "line_to_line"
+    between = pair.metric == "line_to_line"
+    spans: dict[str, tuple[int, int]] = {}
+    for start, end in _said(pair.line):
+        spans.setdefault(pair.line[start:end], (start, end))
     if between:
         other = pair.other or ""
-        claims = [(None, other[start:end]) for start, end in _said(other)]
+        claims = [(None, text) for text in dict.fromkeys(other[start:end] for start, end in _said(other))]
     else:
         claims = statements(pair.persona)
     return _Question(
         tuple(fact for fact, _ in claims),
         tuple(text for _, text in claims),
         tuple(not pair.persona.facts if between else fact is None for fact, _ in claims),
+        tuple(spans.values()),
         tuple(spans),
-        tuple(pair.line[start:end] for start, end in spans),
     )
 
 

@@ -2,7 +2,8 @@
 all.
 
 A line is split into its sentences in the first person, or into all its sentences where none is in the first person.
-Questions are left out; a line of questions alone is paired with the line before. The nearness of two such pieces is
+Questions are left out; a line of questions alone is paired with the line before, and so is one that is longer than
+judges read. Of the sentences of a line the first `PIECES` count. The nearness of two such pieces is
 
     COSINE cos(u, v) + sum over topics of t(u) t(v)        (where the persona has no facts: cos(u, v))
 
@@ -32,11 +33,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from metrics.judges import READ, too_long
 from scenarios.records import Persona
 from scenarios.scripts import SENTENCE_MARKS, WIDE_SENTENCE_MARKS
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # N texts -> (N, d), rows of unit length
 SHARE = 0.2  # of all pairs
+PIECES = 100  # of a line
 # what the likeness of meaning weighs beside that of topic: enough to tell pieces of one topic, or of none, apart
 COSINE = 0.15
 NEAR, NEAR_WITHOUT_TOPICS = 0.175, 0.2
@@ -120,7 +123,7 @@ def candidates(
 def pieces(lines: Sequence[str], embed: Embed, personas: Sequence[Persona | None] | None = None) -> list[Pieces]:
     """The pieces of each line; `personas` are the speakers of the lines. All texts are embedded in one call."""
     stated = [_statements(line) for line in lines]
-    sentences = [statements or [line.strip() or "-"] for statements, line in zip(stated, lines, strict=True)]
+    sentences = [statements or [line[:READ].strip() or "-"] for statements, line in zip(stated, lines, strict=True)]
     topics = [_topics(persona) if persona else () for persona in personas or [None] * len(lines)]
     texts = [text for of_line in sentences for piece in of_line for text in (piece, _blank(piece))]
     texts = list(
@@ -159,8 +162,10 @@ def _vectors(texts: Sequence[str], topics: Topics, vectors: Mapping[str, np.ndar
 
 
 def _statements(line: str) -> list[str]:
+    if too_long(line):
+        return []
     stated = [sentence for text in _SENTENCE.findall(line) if (sentence := text.strip()) and not sentence.endswith("?")]
-    return [sentence for sentence in stated if _OF_ONESELF.search(sentence)] or stated
+    return ([sentence for sentence in stated if _OF_ONESELF.search(sentence)] or stated)[:PIECES]
 
 
 def _values(text: str) -> frozenset[str]:

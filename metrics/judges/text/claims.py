@@ -10,8 +10,8 @@ planned, joked or taken back, nothing attributed to another speaker, nothing in 
 A value that the slot does not list is read in its open patterns only, as a name where the listed values are names, and
 as a noun elsewhere. The rules cannot see other wordings; pronouns ("I love it there"); the past ("I used to live in" is
 no claim about now); irony without a mark; typing errors; inferences ("I have never left Norway"); slots in which two
-values can both be true; quotations in single quotes; and anything after the first `READ` characters of a text.
-Precision is high and recall is lower: what they call a claim nearly always is one.
+values can both be true; and quotations in single quotes. Of a text the first `READ` characters are read; judges leave
+longer ones unscored. Precision is high and recall is lower: what they call a claim nearly always is one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from metrics.judges import READ
 from metrics.judges.text.ages import HAN_NUMBER, NUMBER_WORDS
 from metrics.judges.text.assertion import LOOK, quotations, sentence_spans, stance, withdrawn
 from metrics.judges.text.word_lists import EMPTY_WORDS, NATIONALITY, NO_PROPER_NAMES
@@ -44,7 +45,6 @@ from metrics.judges.text.wording import (
 )
 from scenarios.records import Slot
 
-READ = 5_000  # characters of a text, at most: some 900 words
 _NUMBER = re.compile(rf"\d|{HAN_NUMBER}")
 LISTED_VALUES = 20  # that one claim is read to list, at most
 
@@ -61,8 +61,8 @@ class Claim:
 
 
 def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
-    """The claims that the text makes about its speaker, in the order of the text; none for a blank text."""
-    return _claims(text if len(text) <= READ else text[: text.rfind(" ", 0, READ) + 1], slots)
+    """The claims that the first READ characters of a text make about its speaker, in order; none for a blank text."""
+    return _claims(text[:READ], slots)
 
 
 def same_value(slot_id: str, value: str, other: str) -> bool:
