@@ -23,7 +23,8 @@ over the run, for each seat. No judge is involved.
 - `perplexity_nats` (needs `logprobs`): mean negative log-likelihood per token, in nats, under a reference model that
   reads the speaker's card: the natural logarithm of the perplexity.
 
-Blank lines count in `evasion` (as evading) and in `length` (as 0), and in no other tripwire. `wrong_person`,
+Blank lines count in `evasion` (as evading) and in `length` (as 0), and in no other tripwire. Lines of more than
+`LONGEST` characters count in `length` and `speaks_for_other` alone. `wrong_person`,
 `helper_voice`, `evasion` and `relevance` read English: lines and cards in another script are left out of them.
 """
 
@@ -48,6 +49,7 @@ from scenarios.records import PARTNER, SEATS
 from scenarios.scripts import not_english, words_of
 from scenarios.turn_marks import spoken_for_another
 
+LONGEST = 100_000  # characters of a line
 WINDOW = 20  # words: in a short dialogue a seat says some 40
 RUN = 4  # words
 COPIED = 7  # words: one more than a fact in a sentence shares with a card
@@ -240,10 +242,15 @@ class _Speaker:
         """(tripwire, value) pairs of the next line; tripwires that do not apply to it are left out. `cut`: words for
         the other were cut off its end.
         """
+        speaks = float(cut or bool(spoken_for_another(text, *self._who)))
+        if len(text) > LONGEST:
+            yield "length", float(len(words_of(text)))
+            yield "speaks_for_other", speaks
+            return
         said = folded_words(text)
         english = _is_english(text)
         if english:
-            yield "evasion", float(evades(said, folded_words(heard)))
+            yield "evasion", float(evades(said, folded_words(heard[:LONGEST])))
         yield "length", float(len(said))
         if not said:
             return
@@ -253,7 +260,7 @@ class _Speaker:
             self._said.update(runs)
         if english:
             yield "helper_voice", float(HELPER.search(text) is not None)
-        yield "speaks_for_other", float(cut or bool(spoken_for_another(text, *self._who)))
+        yield "speaks_for_other", speaks
         if self._card:
             yield "parroting", self._card.copied(said)
         if self._card and english and self._card.english:
@@ -337,7 +344,12 @@ def _relevance(lines: pl.DataFrame, embed: Callable[[Sequence[str]], np.ndarray]
     rows = [
         (row, text, heard)
         for row, (_, _, _, text, _, heard) in enumerate(lines.iter_rows())
-        if heard and folded_words(heard) and folded_words(text) and _is_english(heard) and _is_english(text)
+        if heard
+        and max(len(heard), len(text)) <= LONGEST
+        and folded_words(heard)
+        and folded_words(text)
+        and _is_english(heard)
+        and _is_english(text)
     ]
     texts = list(dict.fromkeys(text for _, *both in rows for text in both))
     place = {text: number for number, text in enumerate(texts)}
@@ -350,7 +362,7 @@ def _perplexity(lines: pl.DataFrame, cards: Mapping[Key, str], logprobs: Callabl
     rows = [
         (row, cards[conversation, seat], text)
         for row, (conversation, _, seat, text, *_) in enumerate(lines.iter_rows())
-        if (conversation, seat) in cards and folded_words(text)
+        if (conversation, seat) in cards and len(text) <= LONGEST and folded_words(text)
     ]
     scored = logprobs([card for _, card, _ in rows], [text for _, _, text in rows]) if rows else []
     means = [-float(np.mean(tokens)) if len(tokens) and np.isfinite(tokens).all() else None for tokens in scored]

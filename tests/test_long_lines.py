@@ -14,6 +14,7 @@ from agents.servers.answers import well_formed
 from lab.progress.run import State, apply
 from lab.reports.markdown import quote
 from lab.transcripts.reading import read_records
+from metrics import tripwires
 from metrics.judges import READ, Pair
 from metrics.judges.answer_words import match_judgement
 from metrics.judges.ledger import MOST_CLAIMS, Ledger
@@ -141,6 +142,12 @@ def test_an_answer_that_is_longer_than_is_read_is_unscored():
     home = GRACE.fact("home")
     row = match_judgement(0, 5, "user", home, f"{home.value}. " + "So it goes. " * (READ // 12))
     assert row.verdict is None and "that are read" in row.unscored
+
+
+def test_a_line_that_is_longer_than_tripwires_read_counts_in_two_of_them():
+    wires = line_wires("So it goes. " * (tripwires.LONGEST // 12) + "\nUser: Fine.", GRACE.card)
+    assert wires == {"length": 3.0 * (tripwires.LONGEST // 12) + 2, "speaks_for_other": 1.0}
+    assert len(line_wires("So it goes.", GRACE.card, LONG_LINE * 20)) > 5
 
 
 def test_pairs_of_many_claims_sentences_or_statements_are_unscored():
