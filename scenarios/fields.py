@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from scenarios.endpoints import PROVIDERS
+from scenarios.input_files import exists, home_expanded
 
 
 class Strict(BaseModel):
@@ -80,7 +80,8 @@ def model_anywhere(model: str) -> str:
 
 def absolute(path: str) -> str:
     """The absolute path where a file or folder exists there; otherwise the text unchanged."""
-    return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
+    place = home_expanded(path)
+    return str(place.resolve()) if path and exists(place) else path
 
 
 Count = Annotated[int, Field(ge=1)]

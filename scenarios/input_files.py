@@ -39,6 +39,30 @@ def kind_of_entry(mode: int) -> str:
     return KINDS.get(stat.S_IFMT(mode), "")
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False too for what can be none, such as a path that is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def home_expanded(path: str) -> Path:
+    """The path with a folder in place of "~" or "~NAME", where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody has that name
+        return Path(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there; False too for what can be no path."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def regular(path: Path, expected: str) -> IO[bytes]:
     """The open file. Raises OSError, and InputError where it is no regular file.
 

@@ -136,10 +136,16 @@ def _get(data: Any, path: Key) -> Any:
 
 
 def _assign(data: Any, path: Key, value: Any, item: str) -> None:
-    for depth, part in enumerate(path[:-1]):
-        if isinstance(data, dict):
-            data.setdefault(part, {})
-        if not isinstance(data[part], dict | list):
-            raise ScenarioError(f"is {shown(data[part])}, which has no keys", path[: depth + 1], f"override {item!r}")
-        data = data[part]
-    data[path[-1]] = value
+    for depth, part in enumerate(path):
+        if not _has_such_keys(data, part):
+            raise ScenarioError(f"is {shown(data)}, which has no keys", path[:depth], f"override {item!r}")
+        if depth == len(path) - 1:
+            data[part] = value
+        else:
+            if isinstance(part, str):
+                data.setdefault(part, {})
+            data = data[part]
+
+
+def _has_such_keys(data: Any, part: str | int) -> bool:
+    return isinstance(data, dict if isinstance(part, str) else list)

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scenarios.input_files import is_file
 from scenarios.persona_schema import SAMPLE, UNKNOWN, FactSpec, PersonasFile, PersonaSpec, SlotsFile, SlotSpec
 from scenarios.records import PARTNER, SEATS, Fact, Persona, Recognition, Slot, derive_seed
 from scenarios.suggestions import nearest
@@ -223,7 +224,7 @@ def _slots_file(path: Path, text: str) -> Path | None:
     if name is None:
         return None
     file = path.parent / name
-    if not file.is_file():
+    if not is_file(file):
         raise _document(path, text).error(f"is {name!r}; expected the path of a file, {file} is none", ("slots",))
     return file
 

@@ -11,6 +11,7 @@ from typing import Any
 from scenarios import graph as graphs
 from scenarios import personas as people
 from scenarios.fields import absolute, model_anywhere
+from scenarios.input_files import is_file
 from scenarios.overrides import override
 from scenarios.persona_schema import PersonaSpec
 from scenarios.records import PARTNER, SEATS, Persona
@@ -92,7 +93,7 @@ def _persona_paths(document: Document, scenario: Scenario, folder: Path) -> list
         key = ("personas", place) if isinstance(document.data["personas"], list) else ("personas",)
         overridden = document.where(key).startswith("override ")
         places = [folder / name, Path(name)] if overridden else [folder / name]
-        file = next((file for file in places if file.is_file()), None)
+        file = next((file for file in places if is_file(file)), None)
         if file is None:
             hint = next(filter(None, map(nearest_path, places)), "")
             raise document.error(f"is {name!r}; expected the path of a persona file, {places[0]} is none{hint}", key)

@@ -27,6 +27,8 @@ def nearest_path(path: str | Path) -> str:
     reached = Path()
     for part in Path(path).parts:
         there = reached / part
+        if len(part) > LONGEST:
+            return ""
         if not there.exists():
             beside = [Path(name).stem for name in _names_in(reached) if Path(name).suffix == there.suffix]
             if not (close := closest(there.stem, beside)):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 from reach import names_used
 
 # Threads that wait sleep, instead of keeping a core that the other worker's processes need. Read where torch is
@@ -29,6 +31,13 @@ THOROUGH = {  # files whose tests train, play whole jobs, take times or draw man
     *("test_sweep_places", "test_training", "test_tripwires", "test_comparison"),
     *("test_validation", "test_resume", "test_bench", "test_planted"),
 }
+
+
+# of inputs that hypothesis draws: of `make test` the same each time, of `make fuzz` anew, 20,000 in all
+HOW = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("suite", max_examples=100, derandomize=True, **HOW)
+settings.register_profile("fuzz", max_examples=2000, print_blob=True, **HOW)
+settings.load_profile("suite")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -112,3 +121,11 @@ def folder(tmp_path):
         return path
 
     return write
+
+
+def pytest_terminal_summary(terminalreporter):
+    """After `make fuzz`, the number of inputs."""
+    counts = getattr(sys.modules.get("odd_inputs"), "COUNTS", None)
+    if counts and terminalreporter.config.getoption("hypothesis_profile") == "fuzz":
+        words = "{inputs:,} inputs: {read:,} were read, {refused:,} refused in a sentence".format_map(counts)
+        terminalreporter.write_line(words)

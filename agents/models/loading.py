@@ -25,7 +25,7 @@ from agents.models.chat_template import ChatFormat
 from agents.models.info import EngineInfo
 from agents.models.model_files import check_folder, check_gguf, check_parameters
 from agents.models.pieces import read_format
-from scenarios.input_files import kind_of_entry
+from scenarios.input_files import exists, home_expanded, is_file, kind_of_entry
 from scenarios.messages import first_line, reason
 
 EMBEDDED = "embedded"
@@ -76,9 +76,9 @@ def parse(name: str) -> ModelName:
             f"model {name!r} names no base; expected embedded, a hub id, a folder or a .gguf file[:adapter folder]"
         )
     revision = None
-    path = Path(base).expanduser()
+    path = home_expanded(base)
     if base != EMBEDDED:
-        if path.exists():
+        if exists(path):
             base = str(path.resolve())
         elif base.endswith(".gguf") or base.startswith((".", "/", "~")):
             raise ValueError(f"model {name!r}: there is no {path}; expected a folder of safetensors or a .gguf file")
@@ -89,9 +89,9 @@ def parse(name: str) -> ModelName:
 
 def check_adapter(folder: str) -> str:
     """The absolute path of a PEFT folder. Raises ValueError where a file is missing."""
-    path = Path(folder).expanduser()
+    path = home_expanded(folder)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (path / file).is_file():
+        if not is_file(path / file):
             raise ValueError(
                 f"adapter {folder!r}: there is no {path / file}; expected a PEFT folder with adapter_config.json and "
                 "adapter_model.safetensors"

@@ -163,7 +163,11 @@ def _table(path: Path, mark: str, column: str | None) -> Iterator[Row]:
     with opened(path, PERSONAS) as file:
         text = (line.decode("utf-8", "surrogateescape") for line in _bounded(file))
         reader = csv.reader(text, delimiter=mark)
-        header = [cell.removeprefix("\udcef\udcbb\udcbf").removeprefix("\ufeff").strip() for cell in next(reader, [])]
+        try:
+            first = next(reader, [])
+        except csv.Error as error:
+            raise ValueError(f"{path}, line 1: is no row of a table ({error}); expected {EXPECTED}") from None
+        header = [cell.removeprefix("\udcef\udcbb\udcbf").removeprefix("\ufeff").strip() for cell in first]
         _check_column(path, header, column)
         while True:
             try:

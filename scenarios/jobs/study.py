@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, Field, create_model
 
 from scenarios.fields import ApiKeyEnv, Endpoint, Strict, Text, absolute, model_anywhere
+from scenarios.input_files import is_file
 from scenarios.overrides import override
 from scenarios.suggestions import nearest, nearest_path
 from scenarios.yaml_files import Document, dump, kind_of, read_kind, read_yaml, validate, yaml_text
@@ -123,7 +124,7 @@ def load_stimuli(study: Study, kind: type[Stimuli]) -> Stimuli:
 def _file(document: Document, name: str, folder: Path) -> str:
     """The absolute path of the stimuli file; a path in an override may also be relative to the working directory."""
     overridden = document.where(("stimuli",)).startswith("override ")
-    file = next((file for file in [folder / name, Path(name)][: 1 + overridden] if file.is_file()), None)
+    file = next((file for file in [folder / name, Path(name)][: 1 + overridden] if is_file(file)), None)
     if file is None:
         hint = nearest_path(folder / name) or (nearest_path(name) if overridden else "")
         raise document.error(

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from scenarios.fields import Strict
+from scenarios.input_files import is_file
 from scenarios.jobs.recipe import Recipe, all_played
 from scenarios.jobs.study import Study
 from scenarios.jobs.training import load_recipe
@@ -240,7 +241,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = (), bases: Mapping[s
     sweep = validate(document, Sweep)
     _makes_sense(sweep, document)
     name, folder = getattr(sweep, sweep.kind), Path(path).parent
-    file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
+    file = next((file for file in (folder / name, Path(name)) if is_file(file)), None)
     if file is None:
         hint = nearest_path(folder / name) or nearest_path(name)
         raise document.error(f"is {name!r}; expected the path of a file, {folder / name} is none{hint}", (sweep.kind,))

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from scenarios.input_files import home_expanded, is_file
 from scenarios.jobs.recipe import Recipe, all_played, persona_files, played, shared_overrides
 from scenarios.overrides import as_items, override
 from scenarios.persona_schema import SAMPLE
@@ -55,7 +56,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _file(document: Document, folder: Path, name: str, key: Key) -> str:
     """The absolute path of a scenario's file. Raises ScenarioError where there is none."""
-    file = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
+    file = next((file for file in (folder / name, Path(name)) if is_file(file)), None)
     if file is None:
         hint = nearest_path(folder / name) or nearest_path(name)
         raise document.error(f"is {name!r}; expected the path of a scenario file, {folder / name} is none{hint}", key)
@@ -63,7 +64,7 @@ def _file(document: Document, folder: Path, name: str, key: Key) -> str:
 
 
 def _absolute(name: str) -> str:
-    return str(Path(name).expanduser().resolve())
+    return str(home_expanded(name).resolve())
 
 
 def _overridden(recipe: Recipe) -> None:
