@@ -70,10 +70,14 @@ class SweepProgress:
         kind = event["event"]
         if kind == "sweep":
             self.name, self.began = event["name"], self.clock
+            before, self.trials = self.trials, {}
             for trial, values in event["trials"].items():
-                seen = self.trials.setdefault(trial, TrialProgress(values))
+                seen = self.trials[trial] = before.get(trial) or TrialProgress(values)
+                seen.values = values
                 if seen.status == RUNNING:  # the earlier session ended while it ran
                     seen.status = WAITING
+        elif kind in ("trial", "reported", "progress") and event["trial"] not in self.trials:
+            return  # which no `sweep` named
         elif kind == "trial":
             self._trial(self.trials[event["trial"]], event)
         elif kind in ("reported", "progress"):
@@ -90,9 +94,10 @@ class SweepProgress:
     def _trial(self, seen: TrialProgress, event: dict) -> None:
         seen.status, seen.reason = event["status"], event.get("reason")
         if seen.status == RUNNING:
-            seen.attempts, seen.node, seen.began = seen.attempts + 1, event["node"], self.clock
+            seen.attempts, seen.node, seen.began = seen.attempts + 1, event.get("node"), self.clock
         if seen.status == "finished":
-            seen.metrics, seen.counts, seen.seconds = event["metrics"], event["counts"], event["seconds"]
+            seen.metrics, seen.counts = event.get("metrics", ()), event.get("counts", {})
+            seen.seconds = event.get("seconds")
             seen.reason, seen.verdict = event.get("stopped"), event.get("verdict")
         elif seen.status == "failed":
             # it had finished before except for failed dialogues; those results no longer hold

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+
+from lab.store.stored_frames import read_stored
 
 if TYPE_CHECKING:
     from lab.progress.sweep import SweepProgress
@@ -14,8 +17,20 @@ if TYPE_CHECKING:
 
 FILE = "trials.parquet"
 ENDS = {"": pl.Float64, ".low": pl.Float64, ".high": pl.Float64, ".n": pl.Int64}  # columns of a measure
-FIRST = ("status", "reason", "run", "lines", "failed_conversations", "steps")
-LAST = ("attempts", "seconds", "node")  # which differ from one sweep of a file to the next
+FIRST = {
+    "status": pl.String,
+    "reason": pl.String,
+    "run": pl.String,
+    "lines": pl.Int64,
+    "failed_conversations": pl.Int64,
+    "steps": pl.Int64,
+}
+LAST = {  # which differ from one sweep of a file to the next
+    "attempts": pl.Int64,
+    "seconds": pl.Float64,
+    "node": pl.String,
+}
+KINDS = FIRST | LAST
 
 
 def trials_frame(progress: SweepProgress) -> pl.DataFrame:
@@ -46,14 +61,7 @@ def trials_frame(progress: SweepProgress) -> pl.DataFrame:
         }
         for trial, seen in trials.items()
     ]
-    kinds = {
-        "lines": pl.Int64,
-        "failed_conversations": pl.Int64,
-        "steps": pl.Int64,
-        "attempts": pl.Int64,
-        "seconds": pl.Float64,
-    }
-    fixed = {key: pl.Series([row[key] for row in rows], dtype=kinds.get(key, pl.String)) for key in (*FIRST, *LAST)}
+    fixed = {key: pl.Series([row[key] for row in rows], dtype=KINDS[key]) for key in (*FIRST, *LAST)}
     measured = [{_name(row): row for row in seen.metrics} for seen in trials.values()]
     measures = {
         f"{name}{end}": pl.Series(
@@ -65,6 +73,21 @@ def trials_frame(progress: SweepProgress) -> pl.DataFrame:
     if any(seen.verdict for seen in trials.values()):
         measures["verdict"] = pl.Series([seen.verdict for seen in trials.values()], dtype=pl.String)
     return pl.DataFrame(columns | {key: fixed[key] for key in FIRST} | measures | {key: fixed[key] for key in LAST})
+
+
+def read_trials(file: Path) -> pl.DataFrame:
+    """The frame of a stored trials.parquet. Raises ValueError as `lab.store.stored_frames.read_stored` does."""
+    table = read_stored(file, {"trial": pl.String, **KINDS})
+    if table.columns[0] != "trial":
+        raise ValueError(f"{file} begins with the column {table.columns[0]}; expected trial")
+    ends = {name + end: kind for name in measures(table) for end, kind in ENDS.items()}
+    for name in axes_of(table):
+        if not (table[name].dtype.is_numeric() or table[name].dtype in (pl.String, pl.Boolean)):
+            raise ValueError(f"{file}, column {name}: holds {table[name].dtype}; expected numbers, text or booleans")
+    for name, kind in ends.items():
+        if name not in table.columns or table[name].dtype != kind:
+            raise ValueError(f"{file}, column {name}: expected {pl.Series(dtype=kind).dtype}")
+    return table
 
 
 def measures(table: pl.DataFrame) -> list[str]:

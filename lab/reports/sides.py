@@ -12,9 +12,10 @@ import polars as pl
 from lab.progress.story import Story, story
 from lab.reports.transcript_reader import people
 from lab.store.event_log import stream_events
+from lab.store.frames import EVALUATION
 from lab.store.run_store import read_frames, read_manifest
+from lab.store.stored_frames import read_steps, read_stored
 from metrics.entry import MISSING
-from scenarios.messages import first_line
 from scenarios.records import Persona
 from scenarios.yaml_files import read_yaml
 
@@ -43,18 +44,11 @@ def side(path: Path, mark: str = "") -> Side:
     from lab.reports.finding_report import finding_of
 
     manifest, events, frames = read_run(path)
-    try:
-        if (path / "training.parquet").is_file():
-            evaluation = path / "evaluation.parquet"
-            frames |= {
-                "steps": pl.read_parquet(path / "training.parquet"),
-                "evaluation": pl.read_parquet(evaluation) if evaluation.is_file() else pl.DataFrame(),
-            }
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(
-            f"{path} holds a damaged training.parquet or evaluation.parquet ({first_line(error)}); expected them as "
-            "they were written"
-        ) from None
+    if (path / "training.parquet").is_file():
+        frames |= {
+            "steps": read_steps(path / "training.parquet"),
+            "evaluation": read_stored(path / "evaluation.parquet", EVALUATION, optional=True),
+        }
     scenario = read_yaml(path / "scenario.yaml").data
     return Side(
         mark,
@@ -100,13 +94,7 @@ def read_run(path: Path) -> tuple[dict, Story, dict[str, pl.DataFrame]]:
 
     Raises ValueError where the folder is no run, or is damaged.
     """
-    manifest, events = read_manifest(path), story(stream_events(path))
-    try:
-        return manifest, events, read_frames(path)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(
-            f"{path} holds a damaged metrics.parquet ({first_line(error)}); expected it as it was written, or none"
-        ) from None
+    return read_manifest(path), story(stream_events(path)), read_frames(path)
 
 
 def manifest_rows(manifest: Mapping) -> list[list]:

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from lab.progress.trials_table import FILE, axes_of, measures
+from lab.progress.trials_table import FILE, axes_of, measures, read_trials
 from lab.reports.validity_text import is_valid, not_valid, validities_of
 from lab.store.frames import METRICS
 from lab.store.run_store import SWEEP, read_manifest
+from lab.store.stored_frames import read_stored
 from metrics.catalogue import metric_figures
 from metrics.contradictions import PER_CONVERSATION
 from metrics.stats.effects import coded, interaction, response
@@ -78,7 +79,9 @@ def read_results(path: Path) -> Results:
     sweep = validate(read_yaml(path / SWEEP), Sweep)
     if not (path / FILE).is_file():
         raise ValueError(f"{path} has no {FILE} yet; expected a sweep with at least one finished trial")
-    trials = pl.read_parquet(path / FILE)
+    trials = read_trials(path / FILE)
+    if missing := [axis for axis in sweep.axes if axis not in axes_of(trials)]:
+        raise ValueError(f"{path / FILE} has no column {missing[0]}; expected one for each axis of {path / SWEEP}")
     rows = measured_rows(trials, place_of(sweep, path))
     return Results(manifest, sweep, trials, curves(rows, sweep), axis_interactions(rows, sweep))
 
@@ -139,9 +142,7 @@ def _by_conversation(run: Path, manifest: Mapping, invalid: set[tuple[str, str]]
     """
     if not manifest:
         return None, set()
-    rows = pl.read_parquet(
-        run / "metrics.parquet", columns=[name for name in METRICS if name not in ("run_id", "turn", "low", "high")]
-    )
+    rows = read_stored(run / "metrics.parquet", METRICS)
     rows = rows.filter(
         pl.col("level") == "conversation",
         pl.col("n") > 0,

@@ -21,12 +21,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from lab.progress.trials_table import FILE, read_trials
 from lab.reports.finding_report import finding_of, finding_plots
 from lab.store.event_log import read_events
-from lab.store.frames import METRICS, activations_frame, answers_frame, judgements_frame, turns_frame
+from lab.store.frames import (
+    COMPARED,
+    EVALUATION,
+    METRICS,
+    activations_frame,
+    answers_frame,
+    judgements_frame,
+    turns_frame,
+)
 from lab.store.run_store import MANIFEST, SCENARIO, SWEEP, read_manifest
+from lab.store.stored_frames import read_steps, read_stored
 from scenarios.jobs.study import KEY
-from scenarios.messages import first_line
 from scenarios.records import SEATS, Line, Persona
 from scenarios.yaml_files import check_type, read_yaml
 
@@ -56,13 +65,19 @@ def load_run(path: str | Path) -> Run:
     check_type("path", path, (str, os.PathLike), "the path of a folder")
     path = Path(path).expanduser()
     if (path / f"{COMPARISON}.parquet").is_file() and not (path / MANIFEST).exists():
-        return Run(path, COMPARISON, {}, {COMPARISON: _parquet(path, COMPARISON)})
+        return Run(path, COMPARISON, {}, {COMPARISON: read_stored(path / f"{COMPARISON}.parquet", COMPARED)})
     manifest = read_manifest(path)
     if (path / SWEEP).is_file():
-        return Run(path, SWEPT, manifest, {"trials": _parquet(path, "trials", {})})
+        return Run(
+            path, SWEPT, manifest, {"trials": read_trials(path / FILE) if (path / FILE).is_file() else pl.DataFrame()}
+        )
     settings = read_yaml(path / SCENARIO).data
     if "method" in settings:  # a training file, and no scenario
-        frames = {TRAINING: _parquet(path, TRAINING, {}), "evaluation": _parquet(path, "evaluation", {})}
+        steps, evaluation = path / "training.parquet", path / "evaluation.parquet"
+        frames = {
+            TRAINING: read_steps(steps) if steps.is_file() else pl.DataFrame(),
+            "evaluation": read_stored(evaluation, EVALUATION) if evaluation.is_file() else pl.DataFrame(),
+        }
         return Run(path, TRAINING, manifest, frames)
     if KEY in settings:
         return Run(
@@ -262,24 +277,13 @@ def _of_events(path: Path, run_id: str) -> dict[str, pl.DataFrame]:
         frames = {
             "turns": turns_frame(run_id, events),
             "judgements": judgements_frame(run_id, events),
-            "metrics": _parquet(path, "metrics", METRICS),
+            "metrics": read_stored(path / "metrics.parquet", METRICS, optional=True),
             "activations": activations_frame(run_id, events),
         }
     finally:
         if collecting:
             gc.enable()
     return frames
-
-
-def _parquet(path: Path, name: str, missing: dict | None = None) -> pl.DataFrame:
-    """The stored frame, or one of the schema `missing` without rows. Raises ValueError where the file is damaged."""
-    file = path / f"{name}.parquet"
-    if missing is not None and not file.is_file():
-        return pl.DataFrame(schema=missing)
-    try:
-        return pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{file} is damaged ({first_line(error)}); expected it as it was written") from None
 
 
 def _rescored(turns: pl.DataFrame, manifest: dict) -> Iterator[Transcript]:

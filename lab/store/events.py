@@ -2,25 +2,33 @@
 
 An event is one JSON object on one line: `event` names its kind, `time` says when it was stored, and the class of that
 kind below describes its other fields. `RunStore.append` stores all events and adds the time; the writer named below
-makes the event. A line of a log that lacks a required field is no event (`event_of`). A field that is `NotRequired` may
-be missing, as its comment says or in older logs. A kind that is not in KINDS is read and ignored.
+makes the event. `lab.store.event_log.event_of` holds every line of a log against these types. A field that is
+`NotRequired` may be missing, as its comment says or in older logs. A kind that is not in KINDS is read and ignored.
 
 Every log is read by `lab.store.frames.Totals` for its manifest (counts, tokens, seconds by phase) and by the fold of
 its kind in `lab.progress` for live views; each class names the other readers.
 """
 
-# Annotations are not postponed here: `__required_keys__` needs to see NotRequired itself.
+from typing import Any, Literal, NotRequired
 
-from typing import Any, Literal, NotRequired, TypedDict, get_args
+from lab.store.event_parts import (
+    CastMember,
+    JudgementRow,
+    LineOrigin,
+    MeasureRow,
+    Pair,
+    SampledDialogue,
+    SeatName,
+    ValidityRow,
+)
+from lab.store.fields import CONFIG, Amount, Many, Moment, Number, Record, Seconds, Seed, TokenId
 
-SeatName = Literal["user", "assistant"]
 
-
-class Event(TypedDict):
+class Event(Record):
     """The fields of every event."""
 
     event: str  # the kind, a key of KINDS
-    time: NotRequired[str]  # UTC, ISO 8601, to the millisecond; events that are only shown have none
+    time: NotRequired[Moment]  # UTC, ISO 8601, to the millisecond; events that are only shown have none
 
 
 # -- of every log
@@ -59,22 +67,13 @@ class UsageEvent(Event):
     `lab.dialogue.loop` after each turn of the current dialogues, and by `lab.studies.ask_model` after each batch.
     """
 
-    tokens_new: NotRequired[int]  # that no branch had read before at their place
-    tokens_computed: NotRequired[int]  # that went through a model
-    generated: NotRequired[int]  # tokens
-    seconds: NotRequired[dict[str, float]]  # by engine activity: read, generate, score; absent in a study
+    tokens_new: NotRequired[Amount]  # that no branch had read before at their place
+    tokens_computed: NotRequired[Amount]  # that went through a model
+    generated: NotRequired[Amount]  # tokens
+    seconds: NotRequired[dict[str, Seconds]]  # by engine activity: read, generate, score; absent in a study
 
 
 # -- of a run: dialogues that are played, or transcripts that are scored
-class CastMember(TypedDict):
-    """The personas of a conversation: their ids by seat."""
-
-    conversation: int  # 0-based
-    name: NotRequired[str | None]  # what a transcript calls it; only where transcripts are scored
-    user: NotRequired[str]  # missing where a transcript has no such seat
-    assistant: NotRequired[str]
-
-
 class RunStarted(Event):
     """The models are loaded and the cast is known; once per execution, the last one counts. Written by
     `lab.runs.runner`, `lab.training.evaluation` and `lab.transcripts.judging`; read by `lab.progress.story` too.
@@ -82,12 +81,12 @@ class RunStarted(Event):
 
     name: str  # of the scenario
     run_id: NotRequired[str]  # the folder's name
-    conversations: NotRequired[int]  # how many there will be
-    turns: NotRequired[int]  # lines of each, both seats counted
-    qa_every: NotRequired[int]  # lines from one Q&A probe to the next; not where transcripts are scored
-    cast: NotRequired[list[CastMember]]  # an entry for each conversation
-    nodes: NotRequired[list[str]]  # of the scenario's graph
-    edges: NotRequired[list[list[str]]]  # [from, to]
+    conversations: NotRequired[Number]  # how many there will be
+    turns: NotRequired[Number]  # lines of each, both seats counted
+    qa_every: NotRequired[Number]  # lines from one Q&A probe to the next; not where transcripts are scored
+    cast: NotRequired[Many[CastMember]]  # an entry for each conversation
+    nodes: NotRequired[Many[str]]  # of the scenario's graph
+    edges: NotRequired[Many[Pair]]  # [from, to]
     models: NotRequired[dict[str, str]]  # by seat; "script" where the scenario gives the lines
     device: NotRequired[str]
     dtype: NotRequired[str]
@@ -99,16 +98,8 @@ class Validated(Event):
     `lab.dialogue.validation`, which does not validate again where there is one; read by nobody but `Totals`.
     """
 
-    rows: list[dict[str, Any]]  # the fields of metrics.validation.validity.Validity; null for NaN
-    omitted: list[str]  # personas for which nothing was planted, and why
-
-
-class LineOrigin(TypedDict):
-    """How a line of another run, with which a fork or an attribution begins, was produced."""
-
-    instruction: str  # the instruction that its speaker had, "" for none
-    fact: str | None  # id of the partner's fact that it was about
-    ready: bool  # the scenario gave its words
+    rows: Many[ValidityRow]
+    omitted: Many[str]  # personas for which nothing was planted, and why
 
 
 class LineEvent(Event):
@@ -117,37 +108,19 @@ class LineEvent(Event):
     `lab.store.frames` and `lab.progress.story`.
     """
 
-    conversation: int  # 0-based
-    turn: int  # 0-based, both seats counted
+    conversation: Number  # 0-based
+    turn: Number  # 0-based, both seats counted
     seat: SeatName
     text: str
-    persona: NotRequired[str]  # id of the speaker's
-    node: NotRequired[str]  # of the scenario's graph, "" where there is none
-    tokens: NotRequired[int]  # generated; words, where the scenario gave the text
-    token_ids: NotRequired[list[int]]  # as sampled, with the stop token; [] if the server does not return them
+    persona: str  # id of the speaker's
+    node: str  # of the scenario's graph, "" where there is none
+    tokens: Amount  # generated; words, where the scenario gave the text
+    token_ids: Many[TokenId]  # as sampled, with the stop token; [] if the server does not return them
     logprob: NotRequired[float | None]  # nats, summed over token_ids at temperature 1; None where nothing was sampled
-    seconds: NotRequired[float]  # this line's share of its batch
+    seconds: NotRequired[Seconds]  # this line's share of its batch
     activation: NotRequired[float | None]  # projection on the persona's direction; None where it is not watched
     cut: NotRequired[str]  # what stood behind the text and went on as the other speaker; "" for nothing
     origin: NotRequired[LineOrigin]  # only of a line of another run
-
-
-class JudgementRow(TypedDict):
-    """A judgement (`scenarios.records.Judgement`) of one line: `unscored` or `verdict` is None, not both."""
-
-    conversation: int
-    turn: int
-    seat: SeatName
-    metric: str  # prompt_to_line, line_to_line or qa
-    judge: str
-    against: str  # "persona", a fact's id, or an earlier turn in digits
-    p_inconsistent: float | None  # 0 to 1
-    verdict: bool | None  # True: contradicts
-    unscored: str | None  # why there is no verdict
-    span: list[int] | None  # characters [start, end) of the line that contradict
-    claim: NotRequired[str | None]  # what it contradicts, in words
-    answer: NotRequired[str | None]  # to a question of a Q&A probe, in the speaker's words
-    by: NotRequired[str | None]  # the judge that decided, where several share a name
 
 
 class Judged(Event):
@@ -155,24 +128,24 @@ class Judged(Event):
     event counts. Written and read as a LineEvent is.
     """
 
-    conversation: int
-    turn: int
+    conversation: Number
+    turn: Number
     by: Literal["judges", "qa"]
-    rows: list[JudgementRow]
+    rows: Many[JudgementRow]
 
 
 class Walk(Event):
     """The node at which the next line will be said. Written by `lab.dialogue.loop`."""
 
-    conversation: int
+    conversation: Number
     node: str
-    turn: NotRequired[int]  # of the line before
+    turn: NotRequired[Number]  # of the line before
 
 
 class Conversation(Event):
     """A conversation is over. Written by `lab.dialogue.loop` and `lab.transcripts.judging`; read by many."""
 
-    conversation: int
+    conversation: Number
     status: Literal["finished", "failed"]
     reason: NotRequired[str | None]  # why it failed
 
@@ -183,21 +156,16 @@ class TrainingStarted(Event):
 
     name: str
     method: str  # of scenarios.jobs.training
-    steps: int  # how many there will be, those of earlier executions included
-    first: NotRequired[int]  # the first step of this execution; later steps are repeated
-
-
-class SampledDialogue(TypedDict):
-    """One dialogue of a training step, as an example."""
-
-    reward: float  # mean over its trained seat's lines
-    lines: list[list[str]]  # [seat, text] of its last lines
+    steps: Number  # how many there will be, those of earlier executions included
+    first: NotRequired[Number]  # the first step of this execution; later steps are repeated
 
 
 class Rewarded(Event):
     """Figures of the dialogues from which a step learns: means over the lines of the trained seat. NaN, stored as null,
     where none was scored. With offline methods, tripwires and samples exist at checkpoints only.
     """
+
+    __pydantic_config__ = {**CONFIG, "extra": "allow"}  # reward_NAME  # pyright: ignore[reportGeneralTypeIssues]
 
     samples: NotRequired[dict[str, SampledDialogue]]  # best and worst
     reward: NotRequired[float | None]
@@ -225,10 +193,10 @@ class Rewarded(Event):
 class Collected(Rewarded):
     """A batch of the untrained model's dialogues, before an offline method's first step. By `lab.training.loop`."""
 
-    batch: int  # 0-based
-    batches: int
+    batch: Number  # 0-based
+    batches: Number
     seat: SeatName
-    seconds_play: float
+    seconds_play: Seconds
 
 
 class StepEvent(Rewarded):
@@ -236,34 +204,34 @@ class StepEvent(Rewarded):
     read by `lab.training.runner` (training.parquet), `lab.sweeps.trial` and `lab.progress.story`.
     """
 
-    step: int  # 0-based
+    step: Number  # 0-based
     seat: NotRequired[SeatName]  # that learns
     kl: NotRequired[float | None]  # nats a token, to the untouched model; this and the next four of online methods only
     entropy: NotRequired[float | None]  # nats a token
     ratio: NotRequired[float | None]  # of probabilities, learner to sampler: mean, greatest and least over tokens
     ratio_max: NotRequired[float | None]
     ratio_min: NotRequired[float | None]
-    skipped: NotRequired[int]  # groups of one line, or with equal rewards
+    skipped: NotRequired[Amount]  # groups of one line, or with equal rewards
     note: NotRequired[str | None]  # why there was no update
     loss: NotRequired[float | None]
     grad_norm: NotRequired[float | None]  # before clipping
     learning_rate: NotRequired[float | None]
-    tokens: NotRequired[int]  # of the lines that were there to learn from
-    tokens_learnt: NotRequired[int]
-    seconds_play: NotRequired[float]
-    seconds_learn: NotRequired[float]
+    tokens: NotRequired[Amount]  # of the lines that were there to learn from
+    tokens_learnt: NotRequired[Amount]
+    seconds_play: NotRequired[Seconds]
+    seconds_learn: NotRequired[Seconds]
 
 
 class Checkpoint(Event):
     """A checkpoint was saved. Written by `lab.training.loop`."""
 
-    step: int  # how many steps had been done
+    step: Number  # how many steps had been done
 
 
 class Stopped(Event):
     """A tripwire ended the training. Written by `lab.training.loop`; read by `lab.training.runner`."""
 
-    step: int  # how many steps had been done
+    step: Number  # how many steps had been done
     reason: str
 
 
@@ -275,7 +243,7 @@ class StudyStarted(Event):
     study: str  # its module in metrics.studies
     claim: str
     size: str
-    arms: dict[str, int]  # by arm, questions, lines of a run, or steps and conditions of a training, about
+    arms: dict[str, Amount]  # by arm, questions, lines of a run, or steps and conditions of a training, about
     models: dict[str, str]  # by seat
     run_id: NotRequired[str]
     device: NotRequired[str]
@@ -289,16 +257,16 @@ class Answer(Event):
     """
 
     key: str  # digest of all that the answer depends on
-    method: str  # choose or say
+    method: Literal["choose", "say"]
     arm: str
     item: str
-    messages: list[list[str]]  # [role, text]
+    messages: Many[Pair]  # [role, text]
     cluster: NotRequired[str]  # items of one unit of the intervals
     prompt: NotRequired[str]  # digest of the messages
-    options: NotRequired[list[str]]
-    nats: NotRequired[list[float]]  # log-probability of each option
-    tokens: NotRequired[list[int]]  # of each option
-    seed: NotRequired[int]
+    options: NotRequired[Many[str]]
+    nats: NotRequired[Many[float]]  # log-probability of each option
+    tokens: NotRequired[Many[Amount]]  # of each option
+    seed: NotRequired[Seed]
     text: NotRequired[str]
 
 
@@ -306,8 +274,8 @@ class Taught(Event):
     """A training step of an adapter that a study trains on lessons. Written by `lab.studies.ask_model`."""
 
     arm: str
-    step: int  # 1-based
-    steps: int
+    step: Number  # 1-based
+    steps: Number
     loss: float  # nats a token
     worn: NotRequired[str]  # the adapter's name
 
@@ -316,7 +284,7 @@ class Arm(Event):
     """The progress of an arm that is a run or a training with its own log. Written by `lab.studies.arms`."""
 
     arm: str
-    done: int  # lines, or steps and conditions
+    done: Amount  # lines, or steps and conditions
     detail: str  # its last line or step, in words
 
 
@@ -336,9 +304,9 @@ class TrialEvent(Event):
     status: Literal["running", "finished", "stopped", "failed", "again"]  # stopped: by the scheduler
     node: NotRequired[str]  # where it runs; of `running` only
     reason: NotRequired[str]  # of stopped, failed and again
-    counts: NotRequired[dict[str, int]]  # lines and failed conversations, or steps; from here on of `finished` only
-    metrics: NotRequired[list[dict[str, str | float | None]]]  # its rows of metrics.parquet at the level of the run
-    seconds: NotRequired[float | None]  # None if no process was there to measure it
+    counts: NotRequired[dict[str, Amount]]  # lines and failed conversations, or steps; from here on of `finished` only
+    metrics: NotRequired[Many[MeasureRow]]  # its rows of metrics.parquet at the level of the run
+    seconds: NotRequired[Seconds | None]  # None if no process was there to measure it
     stopped: NotRequired[str | None]  # which tripwire ended the training
     verdict: NotRequired[str]  # of a study
 
@@ -347,26 +315,26 @@ class Progress(Event):
     """The progress of a trial; shown and not stored. Written by `lab.sweeps.sweep_events`."""
 
     trial: str
-    lines: int  # said, or steps, or answers
-    of: int  # how many there will be
+    lines: Amount  # said, or steps, or answers
+    of: Amount  # how many there will be
 
 
 class Reported(Progress):
     """A step of a training as a trial, from which a scheduler may stop it. Written by `lab.sweeps.sweep_events`."""
 
-    step: NotRequired[int]  # how many steps had been done
+    step: NotRequired[Number]  # how many steps had been done
     numbers: NotRequired[dict[str, float]]  # the step's
 
 
 class Nodes(Event):
     """The state of the cluster; stored where `nodes` changed, else only shown. Written by `lab.sweeps.sweep_events`."""
 
-    nodes: int  # alive
+    nodes: Amount  # alive
     cores: float
     free: float  # cores
 
 
-# -- the kinds by name, and what is enforced
+# -- the kinds by name
 KINDS = {
     "phase": Phase,
     "recovered": Recovered,
@@ -391,9 +359,4 @@ KINDS = {
     "progress": Progress,
     "reported": Reported,
     "nodes": Nodes,
-}
-# by kind, the fields that each of its shapes requires
-NEEDS = {
-    name: frozenset.intersection(*(shape.__required_keys__ for shape in get_args(kind) or [kind]))
-    for name, kind in KINDS.items()
 }

@@ -50,6 +50,37 @@ ACTIVATIONS = {
     "persona": pl.String,
     "value": pl.Float64,
 }
+EVALUATION = {
+    "arm": pl.String,
+    "scenario": pl.String,
+    "metric": pl.String,
+    "judge": pl.String,
+    "seat": pl.String,
+    "held_out": pl.Boolean,
+    "rewarded": pl.Boolean,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+    "people": pl.Int64,
+    "reduction": pl.Float64,
+    "reduction_low": pl.Float64,
+    "reduction_high": pl.Float64,
+    "unscored": pl.Float64,
+    "failed": pl.Int64,
+}
+COMPARED = {  # of a comparison of two runs
+    "metric": pl.String,
+    "judge": pl.String,
+    "seat": pl.String,
+    "a": pl.Float64,
+    "b": pl.Float64,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+    "detectable": pl.Float64,
+}
 COUNTERS = ("tokens_new", "tokens_computed", "generated")
 ANSWERS = {
     "run_id": pl.String,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.store.events import LineOrigin
+from lab.store.event_parts import LineOrigin
 from lab.store.frames import ends
 from scenarios.records import Judgement, Line
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
-import json
 import os
 import platform
 import re
@@ -39,6 +38,8 @@ from lab.store.frames import (
     judgements_frame,
     turns_frame,
 )
+from lab.store.manifest import checked_manifest
+from lab.store.stored_frames import DamagedFrame, read_stored
 from scenarios.input_files import kind_of_entry
 
 MANIFEST, SCENARIO, SWEEP, LOCK = "manifest.json", "scenario.yaml", "sweep.yaml", ".lock"
@@ -137,13 +138,7 @@ def read_manifest(run_dir: str | Path) -> dict:
     missing = [name for name in (MANIFEST, settings, EVENTS) if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path} is no run: it has no {', no '.join(missing)}")
-    try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path / MANIFEST} is not JSON: {error}") from error
-    if not isinstance(manifest, dict) or "run_id" not in manifest:
-        raise ValueError(f"{path} is no run: its {MANIFEST} has no run_id")
-    return manifest
+    return checked_manifest(path / MANIFEST)
 
 
 def refuse_strange_entries(run_dir: str | Path) -> None:
@@ -166,11 +161,11 @@ def read_frames(run_dir: str | Path) -> dict[str, pl.DataFrame]:
     """
     path = Path(run_dir)
     manifest = read_manifest(path)
-    stored = {name: path / f"{name}.parquet" for name in ("turns", "judgements", "metrics")}
-    metrics = pl.read_parquet(stored["metrics"]) if stored["metrics"].is_file() else pl.DataFrame(schema=METRICS)
-    if manifest.get("status") == "finished" and stored["turns"].is_file() and stored["judgements"].is_file():
-        with contextlib.suppress(pl.exceptions.PolarsError):  # if damaged, it is rebuilt from the events
-            return {name: pl.read_parquet(stored[name]) for name in ("turns", "judgements")} | {"metrics": metrics}
+    metrics = read_stored(path / "metrics.parquet", METRICS, optional=True)
+    stored = {name: path / f"{name}.parquet" for name in ("turns", "judgements")}
+    if manifest.get("status") == "finished" and all(file.is_file() for file in stored.values()):
+        with contextlib.suppress(DamagedFrame):  # which is built from the events again
+            return {name: read_stored(file, FRAMES[name]) for name, file in stored.items()} | {"metrics": metrics}
     run_id, events = manifest["run_id"], read_events(path)
     return {"turns": turns_frame(run_id, events), "judgements": judgements_frame(run_id, events), "metrics": metrics}
 

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-from lab.store.event_log import NO_EVENT, event_of
+from lab.store.event_log import NO_EVENT, EventError, event_of
 from scenarios.input_files import regular
 
 CHUNK = 2**20  # bytes read at once
@@ -28,21 +28,28 @@ class Log:
         self._last = b""  # what was read behind those lines
 
     def next(self) -> dict | None:
-        """The next event, or None while there is none. Raises ValueError for a damaged line before the last or an
-        unreadable log.
+        """The next event, or None while there is none. Raises ValueError for a damaged line before the last, an event
+        that its kind does not allow, or an unreadable log.
         """
         if not self._lines:
             self._read()
-        event = event_of(self._lines[0]) if self._lines else None
+        event = self._first()
         if event is None and self._lines:
             self._read()  # it may have been cut away since
-            event = event_of(self._lines[0]) if self._lines else None
+            event = self._first()
             if event is None and (len(self._lines) > 1 or (self._lines and self._last)):
                 raise ValueError(f"{self.path}, line {self.line + 1}: {NO_EVENT}")
         if event is not None:
             self._taken += len(self._lines.popleft()) + 1
             self.line += 1
         return event
+
+    def _first(self) -> dict | None:
+        """The event on the first line that was read."""
+        try:
+            return event_of(self._lines[0]) if self._lines else None
+        except EventError as error:
+            raise ValueError(f"{self.path}, line {self.line + 1}: {error}") from None
 
     def _read(self) -> None:
         """Reads the lines after those already returned: at least one, if there is one."""
@@ -73,7 +80,7 @@ def ended(path: Path) -> bool:
         with regular(path, "the log of a run") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - END))
             whole = file.read().split(b"\n")[:-1]
-    except OSError:  # not there yet, or reported when it is read
+        last = event_of(whole[-1]) if whole else None
+    except (OSError, EventError):  # not there yet, or reported when it is read
         return False
-    last = event_of(whole[-1]) if whole else None
     return last is not None and last["event"] == "ended"

@@ -13,14 +13,14 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import polars as pl
-
 from lab.dialogue.cluster import IN_PROCESS
 from lab.progress.run import State, apply
 from lab.progress.study import ArmProgress
 from lab.runs.runner import perform_run as play_out
+from lab.store.frames import EVALUATION
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
 from lab.store.session import LOG, aside, carried_out
+from lab.store.stored_frames import read_steps, read_stored
 from lab.training.runner import perform_training as train_out
 from lab.training.runner import steps_before_checkpoint
 from metrics.studies.protocol import PlayedRun, Trained
@@ -65,14 +65,17 @@ class Arms:
             models,
             lambda store, shown: train_out(recipe, store, shown, steps_before_checkpoint(store), address=IN_PROCESS),
         )
-        frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("evaluation", "training")}
+        frames = {
+            "evaluation": read_stored(folder / "evaluation.parquet", EVALUATION),
+            "training": read_steps(folder / "training.parquet"),
+        }
         manifest = read_manifest(folder)
         return Trained(
             folder.name,
             **frames,
             parameters=parameters(folder / "adapter"),
             stopped=manifest.get("stopped") or "",
-            seconds=sum(manifest["seconds"].get(phase, 0.0) for phase in LEARNING),
+            seconds=sum(manifest.get("seconds", {}).get(phase, 0.0) for phase in LEARNING),
         )
 
     def adapter(self, worn: str) -> Path:
@@ -91,7 +94,7 @@ class Arms:
         """
         folder = self._folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', arm).strip('-')[:40]}-{what.digest()[:12]}"
         there = (folder / MANIFEST).is_file()
-        if there and read_manifest(folder)["status"] == "finished":
+        if there and read_manifest(folder).get("status") == "finished":
             self._emit("arm", arm=arm, done=workload(what), detail="is there")
             return folder
         if not there:

@@ -76,11 +76,11 @@ class Counting:
         return PlayedRun(*(pl.DataFrame(schema=schema) for schema in (TURNS, JUDGEMENTS, METRICS)))
 
     def train(self, arm: str, recipe: str, changes: Mapping[str, object], data: Sequence[str] = ()) -> Trained:
+        from lab.store.frames import EVALUATION
         from lab.studies.arms import arm_recipe
-        from lab.training.evaluation import SCHEMA
 
         self._plan(arm, arm_recipe, recipe, changes)
-        return Trained(digest("train", arm), pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema=STEPS))
+        return Trained(digest("train", arm), pl.DataFrame(schema=EVALUATION), pl.DataFrame(schema=STEPS))
 
     def _local(self, does: str) -> None:
         """Raises ValueError where the model is on a server, which gives neither states nor gradients."""

@@ -33,7 +33,7 @@ def play_study(
         ]
 
     before = there()
-    if done := [run for run in before if read_manifest(run)["status"] == "finished"]:
+    if done := [run for run in before if read_manifest(run).get("status") == "finished"]:
         return 0, done[-1]
     resume = before[-1] if before else None
     if resume:

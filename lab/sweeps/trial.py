@@ -6,7 +6,6 @@ It reports its progress as plain dicts to its caller, which is an actor of a clu
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -20,7 +19,9 @@ import polars as pl
 from lab.dialogue.cluster import IN_PROCESS, KEPT  # engines live in the trial's own process
 from lab.progress.run import State, apply, expected_lines
 from lab.progress.study import StudyProgress
+from lab.store.frames import EVALUATION
 from lab.store.run_store import MANIFEST, RunStore, create, open_for_resume, read_frames, read_manifest
+from lab.store.stored_frames import read_steps, read_stored
 from metrics import BESIDE
 from metrics.catalogue import needed
 from metrics.entry import ACTIVATIONS
@@ -112,7 +113,7 @@ def left_behind(folder: Path, digest: str) -> dict | None:
     """The outcome of a trial that finished after its sweep had ended, with `seconds` None; None where it did not
     finish.
     """
-    with contextlib.suppress(ValueError, OSError, KeyError, pl.exceptions.PolarsError):
+    with contextlib.suppress(ValueError, OSError):
         # no such folder, or some of it was still to come
         return outcome(folder) | {"seconds": None} if is_done(folder, digest) else None
 
@@ -123,17 +124,16 @@ def outcome(folder: Path) -> dict:
     The rows are a run's metrics at the level of the run, the trained model's evaluation with held-out personas, or a
     study's finding, then with `verdict`. Raises ValueError where the folder is no run's.
     """
-    from lab.studies.runner import FINDING
+    from lab.reports.finding_report import finding_of
 
     manifest = read_manifest(folder)
-    if (folder / FINDING).is_file():
-        finding = json.loads((folder / FINDING).read_bytes())
+    if finding := finding_of(folder):
         measure = {"metric": "finding", "judge": None, "seat": ASSISTANT} | {
             key: finding[key] for key in ("value", "low", "high", "n")
         }
         return {"counts": {}, "metrics": [measure], "verdict": finding["verdict"]}
     if (folder / "training.parquet").is_file():
-        steps = pl.read_parquet(folder / "training.parquet").height
+        steps = read_steps(folder / "training.parquet").height
         return {"counts": {"steps": steps}, "metrics": _evaluated(folder), "stopped": manifest.get("stopped") or None}
     counts = {key: manifest.get("counts", {}).get(key) or 0 for key in ("lines", "failed")}
     metrics = read_frames(folder)["metrics"]
@@ -143,7 +143,7 @@ def outcome(folder: Path) -> dict:
 
 def _evaluated(folder: Path) -> list[dict]:
     """The rows of the trained model with held-out personas, in the scenario of the training."""
-    rows = pl.read_parquet(folder / "evaluation.parquet")
+    rows = read_stored(folder / "evaluation.parquet", EVALUATION)
     method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
     method_rows = rows.filter(
         pl.col("held_out"), pl.col("arm") == method, pl.col("scenario") == pl.col("scenario").first()

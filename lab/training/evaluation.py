@@ -26,6 +26,7 @@ from lab.dialogue.judges import judges
 from lab.dialogue.notices import run_notices
 from lab.dialogue.seats import engine_name
 from lab.dialogue.wiring import Setup, set_up_on
+from lab.store.frames import EVALUATION
 from lab.store.run_store import create
 from lab.training.rewards import PENALISED
 from lab.training.rollouts import trained
@@ -45,25 +46,6 @@ from scenarios.scenario import Scenario
 from scenarios.yaml_files import ScenarioError
 
 BASE = "base"
-SCHEMA = {
-    "arm": pl.String,
-    "scenario": pl.String,
-    "metric": pl.String,
-    "judge": pl.String,
-    "seat": pl.String,
-    "held_out": pl.Boolean,
-    "rewarded": pl.Boolean,
-    "value": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "n": pl.Int64,
-    "people": pl.Int64,
-    "reduction": pl.Float64,
-    "reduction_low": pl.Float64,
-    "reduction_high": pl.Float64,
-    "unscored": pl.Float64,
-    "failed": pl.Int64,
-}
 JUDGED_BY = {"judge", "nli", "llm", "cascade"}  # keys of a scenario's measure that judges are made from
 
 
@@ -352,7 +334,7 @@ def evaluation_frame(recipe: Recipe, evaluated: Sequence[ConditionResult], *, co
                     **measures,
                 }
             )
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row") if rows else pl.DataFrame(schema=SCHEMA)
+    return pl.DataFrame(rows, schema=EVALUATION, orient="row") if rows else pl.DataFrame(schema=EVALUATION)
 
 
 def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:

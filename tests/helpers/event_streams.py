@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import is_typeddict
 
 from lab.progress.run import State, apply
 from lab.store.events import KINDS
@@ -160,7 +162,7 @@ def faults(events: Iterable[dict]) -> list[str]:
 def _faults(value: object, shape: Any, where: str) -> list[str]:
     """How a value out of JSON departs from a type of the page; of several types, from the one that it is nearest to."""
     arguments, wrong = get_args(shape), [f"{where} is {value!r}, expected {shape}"]
-    if isinstance(shape, UnionType):
+    if get_origin(shape) in (UnionType, Union):
         return min((_faults(value, each, where) for each in arguments), key=len)
     if is_typeddict(shape):
         return _faults_of_fields(value, shape, where) if isinstance(value, dict) else wrong

@@ -395,8 +395,8 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(tmp_path, capsys):
     for arguments, reason in (
         ([str(a), str(tmp_path)], "is no run"),
         ([str(a), str(bare)], "holds no metrics"),
-        ([str(a), str(torn)], "damaged metrics.parquet"),
-        ([str(torn)], "damaged metrics.parquet"),
+        ([str(a), str(torn)], "metrics.parquet is damaged"),
+        ([str(torn)], "metrics.parquet is damaged"),
         ([str(a), str(edited)], "expected window, confidence as"),
         ([str(a), str(a), "--out", str(tmp_path / "file")], "cannot be made"),
         ([str(a), "--out", "x"], "--out is for a comparison"),

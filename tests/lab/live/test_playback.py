@@ -44,7 +44,7 @@ def test_a_line_that_is_being_written_is_taken_when_it_is_whole(folder):
 
 
 @pytest.mark.parametrize(
-    "torn", ['{"event": "line", "time": "2026', '{"event": "line"}\n', "\0" * 50], ids=["half", "no event", "no text"]
+    "torn", ['{"event": "line", "time": "2026', '{"no": "event"}\n', "\0" * 50], ids=["half", "no event", "no text"]
 )
 def test_a_torn_line_that_a_resume_cuts_away_is_never_taken(tmp_path, torn):
     with create(tmp_path, "small", "name: small", 7, "") as store:

@@ -454,9 +454,7 @@ def test_a_log_that_is_damaged_while_it_is_watched_is_told_after_the_terminal_wa
         )
 
     code, errors, _ = watch(script, path)
-    assert code == 2 and errors.startswith(
-        f"lab.watch: {path / 'events.jsonl'}, line 6: an event that cannot be shown (KeyError: 'persona')"
-    )
+    assert code == 2 and errors.startswith(f"lab.watch: {path / 'events.jsonl'}, line 6: has no persona; expected it")
     assert errors.count("\n") == 1
 
 
@@ -512,7 +510,7 @@ def test_a_log_with_a_damaged_line_or_time_is_refused_with_its_line(folder):
     done = inside(main, path)
     assert (done.returncode, done.stdout) == (2, "== loading\n") and "events.jsonl, line 2: not an event" in done.stderr
     (path / "events.jsonl").write_text(json.dumps(phase("loading", 0) | {"time": "noon"}) + "\n")
-    assert "line 1: its time is 'noon'; expected one like 2026-01-01T12:00:00.000+00:00" in refused(path)
+    assert "line 1: time is 'noon'; expected a time like 2026-01-01T12:00:00.000+00:00" in refused(path)
 
 
 def test_a_trainings_damaged_recipe_is_refused(training):

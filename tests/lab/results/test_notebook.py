@@ -18,9 +18,8 @@ from lab import run as lab_run
 from lab.reports.write import write_comparison
 from lab.results.load import load_run
 from lab.score import main as score
-from lab.store.frames import METRICS
+from lab.store.frames import EVALUATION, METRICS
 from lab.store.run_store import create, write_frame
-from lab.training.evaluation import SCHEMA
 
 TRAINING = "method: grpo\nscenario: x.yaml\n"
 STEPS = pl.DataFrame({"step": [0, 1], "seat": ["user"] * 2, "reward": [0.1, 0.4], "kl": [0.0, 0.01]})
@@ -138,7 +137,7 @@ def test_a_training_gives_its_log_and_evaluation_as_far_as_they_have_come(traini
         "high": 0.9,
         "n": 40,
     }
-    write_frame(training / "evaluation.parquet", pl.DataFrame([row], schema=SCHEMA))
+    write_frame(training / "evaluation.parquet", pl.DataFrame([row], schema=EVALUATION))
     loaded = load_run(training)
     assert_frame_equal(loaded.training, STEPS)
     assert loaded.evaluation["value"].to_list() == [0.8] and list(loaded.plots) == ["training", "evaluation"]
