@@ -68,6 +68,20 @@ Connections = Annotated[
     Annotated[int, Field(ge=1, le=256)] | None,
     Field(description="most requests at a time to the endpoint; null for 16, or 64 where it works like a local engine"),
 ]
+
+
+class Price(Strict):
+    """What an endpoint's tokens cost, in any currency."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        description="of a million tokens that the model reads"
+    )
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(description="of a million that it writes")
+
+
+TokenPrice = Annotated[
+    Price | None, Field(description="price of a million of the endpoint's tokens, {input, output}; null: unknown")
+]
 Words = Annotated[str, AfterValidator(_spoken)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

@@ -19,7 +19,7 @@ from scenarios.schema import Measure, ScenarioFile, SeatConfig, Seats
 from scenarios.suggestions import nearest_path
 from scenarios.yaml_files import Document, ScenarioError, parse_yaml, read_kind, validate
 
-ACCESS = ("timeout_s", "api_key_env", "max_connections")  # keys that decide nothing that a server says
+ACCESS = ("timeout_s", "api_key_env", "max_connections", "price")  # keys that decide nothing that a server says
 
 
 class Scenario(ScenarioFile):

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from scenarios import plugins
-from scenarios.fields import HUMAN, ApiKeyEnv, Connections, Endpoint, Finite, Strict, Text, Words, as_list, no_repeats
+from scenarios.fields import (
+    HUMAN,
+    ApiKeyEnv,
+    Connections,
+    Endpoint,
+    Finite,
+    Price,
+    Strict,
+    Text,
+    TokenPrice,
+    Words,
+    as_list,
+    no_repeats,
+)
 from scenarios.persona_schema import PersonaSpec, mapping_or_text
 from scenarios.plugins import name_in
 from scenarios.records import ASSISTANT, SEATS
@@ -23,7 +36,7 @@ DEFAULT_METRICS = (
     "contradictions",
     "tripwires",
 )
-LEFT_OUT = ("steer", "api_key_env", "max_connections")  # of a resolved scenario, where they are not set
+LEFT_OUT = ("steer", "api_key_env", "max_connections", "price")  # of a resolved scenario, where they are not set
 SeatName = Literal["assistant", "user"]
 Metric = Annotated[str, name_in(plugins.METRICS)]
 JudgeName = Annotated[str, name_in(plugins.JUDGES)]
@@ -31,11 +44,19 @@ JudgeName = Annotated[str, name_in(plugins.JUDGES)]
 SingleJudge = Annotated[str, name_in(plugins.JUDGES, ("ledger", "likelihood", "nli", "combined", "llm"))]
 
 
+Priced = TypeVar("Priced", bound="SeatConfig | LlmConfig")
 _MAPPING, _TEXT = KINDS
 PersonaOrId = Annotated[
     Annotated[PersonaSpec, Tag(_MAPPING)] | Annotated[Text, Tag(_TEXT)],
     Discriminator(mapping_or_text),
 ]
+
+
+def _priced(spec: Priced) -> Priced:
+    """The configuration. Raises ValueError where it has a price and no endpoint."""
+    if spec.price and not spec.endpoint:
+        raise ValueError("expected no price without an endpoint: a model here costs nothing a token")
+    return spec
 
 
 class SteerConfig(Strict):
@@ -79,6 +100,7 @@ class SeatConfig(Strict):
     endpoint: Endpoint = None
     api_key_env: ApiKeyEnv = None
     max_connections: Connections = None
+    price: TokenPrice = None
     timeout_s: Finite = Field(
         default=120.0, gt=0, description="time limit of a line on an endpoint, in seconds, including retries"
     )
@@ -102,7 +124,7 @@ class SeatConfig(Strict):
             raise ValueError(
                 "expected no steer where a server, a script or a person speaks: their states are not ours to move"
             )
-        return self
+        return _priced(self)
 
 
 class Seats(Strict):
@@ -185,12 +207,17 @@ class LlmConfig(Strict):
     endpoint: Endpoint = None
     api_key_env: ApiKeyEnv = None
     max_connections: Connections = None
+    price: TokenPrice = None
     timeout_s: Finite = Field(
         default=120.0, gt=0, description="time limit of a judgement on an endpoint, in seconds, including retries"
     )
     protocol: Literal["published", "strict"] = Field(
         default="published", description="the published question, or ours, which asks for the claim"
     )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> LlmConfig:
+        return _priced(self)
 
 
 class CascadeConfig(Strict):
@@ -298,6 +325,14 @@ class ScenarioFile(Strict):
     graph: Graph
     measure: Measure = Field(default_factory=Measure)
     fork: Fork | None = Field(default=None, description="the stored line from which lab.fork continued")
+
+    @model_validator(mode="after")
+    def _one_price(self) -> ScenarioFile:
+        prices: dict[tuple[str | None, str], Price] = {}
+        for spec in (*(self.seats[seat] for seat in SEATS), self.measure.llm):
+            if spec.price and prices.setdefault((spec.endpoint, spec.model), spec.price) != spec.price:
+                raise ValueError(f"expected one price for {spec.model} at {spec.endpoint}, and there are two")
+        return self
 
     def resolved(self) -> dict[str, Any]:
         """The content as plain data with defaults written out.

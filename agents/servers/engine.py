@@ -24,6 +24,7 @@ from agents.models.loading import Reading, load_tokenizer
 from agents.models.pieces import piece_encoder
 from agents.servers.answers import count, model_name, prompt_logprobs, sampled, tokens_computed
 from agents.servers.client import NO_ANSWER, TIMEOUT_S, client, in_time
+from agents.servers.spend import noted
 from scenarios.messages import composed, reason
 
 AT_ONCE = 64  # requests under way: a server batches them
@@ -312,7 +313,7 @@ class ServedEngine:
         def send(request: tuple[dict, Callable]) -> tuple:
             asked, read = request
             try:
-                answer = self.client.completions.create(**asked)
+                answer = noted(self.server.endpoint, asked["model"], self.client.completions.create(**asked))
                 return read(answer.choices[0]), tokens_computed(answer.usage)
             except (OpenAIError, *NO_ANSWER) as error:
                 return _failed(self.server.endpoint, error), 0

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from agents.servers.spend import noted
+
 READ = 10_000  # characters of an error response that are looked at
 RENAMED = {"max_tokens": "max_completion_tokens"}
 # where a parameter is named, in JSON and in Python's notation: OpenAI's `param`, the `loc` of pydantic and FastAPI
@@ -62,7 +64,7 @@ def chat(
         if refused:
             with _lock:
                 _refused.setdefault((endpoint, model), {}).update(refused)
-        return answer
+        return noted(endpoint, model, answer)
 
 
 def refused_parameters(endpoint: str, model: str) -> tuple[str, ...]:

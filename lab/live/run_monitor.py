@@ -19,6 +19,7 @@ from lab.live.run_screen import can_draw, duration, elsewhere, render
 from lab.progress.run import LineMark, State, apply, expected_lines, seconds_left, tokens_per_second
 from lab.reports.conflict_text import contradicting_lines_text
 from lab.reports.headline import HeadlineRow, caution, headline
+from lab.reports.spend_text import spend_sentences
 from lab.reports.validity_text import NOT_VALID, validity_sentences
 from lab.store import console as cleaning
 from metrics.entry import MISSING
@@ -189,8 +190,8 @@ def conclude(console: Console, table: RenderableType, path: object, notes: Itera
 
 
 def closing_notes(manifest: Mapping) -> list[str]:
-    """The sentences under the table of results: on the validity of the judges, and the notices."""
-    return [*validity_sentences(manifest), *manifest.get("notices", [])]
+    """The sentences under the table of results: on the validity of the judges, the notices, and what servers took."""
+    return [*validity_sentences(manifest), *manifest.get("notices", []), *spend_sentences(manifest)]
 
 
 def run_summary(frames: Mapping[str, pl.DataFrame], manifest: Mapping | None = None) -> Table:

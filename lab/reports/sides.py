@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.progress.story import Story, story
+from lab.reports.spend_text import spend_sentences
 from lab.reports.transcript_reader import people
 from lab.store.event_log import stream_events
 from lab.store.frames import EVALUATION
@@ -109,6 +110,7 @@ def manifest_rows(manifest: Mapping) -> list[list]:
         ["started", manifest.get("started")],
         ["finished", manifest.get("finished") or MISSING],
         *(["notice", notice] for notice in manifest.get("notices", [])),
+        *(["servers", sentence] for sentence in spend_sentences(manifest)),
     ]
 
 

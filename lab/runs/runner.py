@@ -166,6 +166,7 @@ def perform_run(
     from lab.dialogue import wiring
     from lab.dialogue.cluster import hosting
     from lab.dialogue.notices import run_notices
+    from lab.dialogue.spending import run_spending
     from lab.dialogue.validation import validation_events
     from lab.progress.run import apply, failures
     from lab.reports.validity_text import validities_of
@@ -182,6 +183,7 @@ def perform_run(
     for event in store.earlier:
         apply(monitor.state, event)
     emit("phase", phase="loading", detail=", ".join(sorted(wiring.engine_names(scenario))) or wiring.NO_MODEL)
+    spending = run_spending(scenario)
     with hosting(address, len(wiring.engine_names(scenario)), lambda detail: emit("recovered", detail=detail)) as make:
         setup = wiring.set_up(scenario, make, earlier, words)
         device, dtype = setup.hardware()
@@ -195,13 +197,12 @@ def perform_run(
             resumed=bool(store.earlier),
         )
         notices = run_notices(scenario)
-        for event in notices.after(
-            validation_events(scenario.measure, setup.judges, setup.cast, scenario.seed, store.earlier)
-        ):
+        validation = validation_events(scenario.measure, setup.judges, setup.cast, scenario.seed, store.earlier)
+        for event in notices.after(spending.after(validation)):
             _show(store, monitor, event)
         store.update_manifest()
         emit("phase", phase="playing", detail=scenario.name)
-        for event in notices.after(setup.play.events()):
+        for event in notices.after(spending.after(setup.play.events())):
             _show(store, monitor, event)
             store.maybe_flush()
         emit("phase", phase="measuring", detail=", ".join(scenario.measure.metrics))

@@ -9,6 +9,7 @@ from pydantic import Field
 from lab.store.fields import Amount, Many, Number, Record, Share
 
 SeatName = Literal["user", "assistant"]
+Cost = Annotated[float, Field(ge=0)]
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 Against = Annotated[str, Field(max_length=1000)]
 Span = Annotated[list[Amount], Field(min_length=2, max_length=2)]
@@ -44,6 +45,26 @@ class ValidityRow(Record):
     false_alarms_high: NotRequired[Share | None]
     threshold: NotRequired[Share | None]
     recall_at_threshold: NotRequired[Share | None]
+
+
+class TokenPrice(Record):
+    """The price of a million tokens, in any currency."""
+
+    input: Cost
+    output: Cost
+
+
+class SpendRow(Record):
+    """What one model of a server took for a run (`lab.store.spend`); None for what is not known."""
+
+    endpoint: str
+    model: str
+    answers: Amount
+    uncounted: Amount
+    input_tokens: Amount | None
+    output_tokens: Amount | None
+    price: TokenPrice | None
+    cost: Cost | None
 
 
 class LineOrigin(Record):

@@ -19,6 +19,7 @@ from lab.store.event_parts import (
     Pair,
     SampledDialogue,
     SeatName,
+    TokenPrice,
     ValidityRow,
 )
 from lab.store.fields import CONFIG, Amount, Many, Moment, Number, Record, Seconds, Seed, TokenId
@@ -71,6 +72,20 @@ class UsageEvent(Event):
     tokens_computed: NotRequired[Amount]  # that went through a model
     generated: NotRequired[Amount]  # tokens
     seconds: NotRequired[dict[str, Seconds]]  # by engine activity: read, generate, score; absent in a study
+
+
+class Spend(Event):
+    """The answers of one model of a server since this execution began; the last event of a model counts. Written from
+    `lab.dialogue.spending`; read by `lab.store.spend`.
+    """
+
+    endpoint: str
+    model: str  # its name there
+    answers: Amount
+    uncounted: Amount  # of them, that do not say how many tokens they took
+    input_tokens: Amount  # of the others
+    output_tokens: Amount
+    price: TokenPrice | None  # None where none was given
 
 
 # -- of a run: dialogues that are played, or transcripts that are scored
@@ -341,6 +356,7 @@ KINDS = {
     "notice": Notice,
     "ended": Ended,
     "usage": UsageEvent,
+    "spend": Spend,
     "validated": Validated,
     "started": RunStarted | TrainingStarted | StudyStarted,
     "line": LineEvent,

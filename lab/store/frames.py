@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from lab.store.spend import SpendTotals
 from metrics import METRICS_SCHEMA
 
 TURNS = {
@@ -190,6 +191,7 @@ class Totals:
     recovered: int = 0
     notices: dict[str, None] = field(default_factory=dict)  # the sentences of `notice`, each once
     validation: dict = field(default_factory=dict)  # rows and omitted of `validated`
+    spend: SpendTotals = field(default_factory=SpendTotals)
     _said: dict[int, set[int]] = field(default_factory=dict)  # of each conversation that is not settled: turns
     # and by (turn, by) rows, rows unscored
     _judged: dict[int, dict[tuple, tuple[int, int]]] = field(default_factory=dict)
@@ -218,6 +220,9 @@ class Totals:
             self._use({name: event.get(name) or 0 for name in COUNTERS})
         elif kind == "started":
             self.header = event
+            self.spend.begin()
+        elif kind == "spend":
+            self.spend.add(event)
         elif kind == "validated":
             self.validation = {"validation": {name: event[name] for name in ("rows", "omitted")}}
         elif kind == "recovered":
@@ -244,7 +249,7 @@ class Totals:
 
     def as_fields(self) -> dict:
         """The fields of the manifest that follow from events: counts, tokens, seconds by phase, models, the validation
-        of the judges, and notices.
+        of the judges, notices, and what servers took.
         """
         statuses = list(self.conversations.values())
         judged = [self._settled, *(numbers for by_turn in self._judged.values() for numbers in by_turn.values())]
@@ -260,7 +265,9 @@ class Totals:
         models = {key: self.header[key] for key in ("models", "device", "dtype") if self.header.get(key)}
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
         notices = {"notices": list(self.notices)} if self.notices else {}
-        return {"counts": counts, "tokens": self.tokens(), "seconds": seconds, **models, **self.validation, **notices}
+        spend = {"spend": rows} if (rows := self.spend.rows()) else {}
+        numbers = {"counts": counts, "tokens": self.tokens(), "seconds": seconds}
+        return {**numbers, **models, **self.validation, **notices, **spend}
 
     def _use(self, used: dict[str, int]) -> None:
         if any(used[name] < self._used.get(name, 0) for name in COUNTERS):

@@ -9,7 +9,7 @@ from typing import Any, NotRequired
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab.store.event_parts import ValidityRow
+from lab.store.event_parts import SpendRow, ValidityRow
 from lab.store.fields import CONFIG, Amount, Many, Record, Seconds, Seed, mistake
 from scenarios.input_files import LARGEST, content
 
@@ -57,6 +57,7 @@ class Manifest(Record):
     seconds: NotRequired[dict[str, Seconds]]
     notices: NotRequired[Many[str]]
     validation: NotRequired[Validation]
+    spend: NotRequired[Many[SpendRow]]
     scored: NotRequired[ScoredFrom]
     left_out: NotRequired[Many[str]]
     stopped: NotRequired[str | None]

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.engine.protocol import Engine
 from lab.dialogue import judges as wiring_judges
 from lab.dialogue.cluster import IN_PROCESS, hosting
+from lab.dialogue.spending import judge_spending
 from lab.dialogue.validation import validation_events
 from lab.store.console import Console
 from lab.store.frames import ends
@@ -48,13 +49,15 @@ def judge_transcripts(
     """
     needs = wiring_judges.judge_engines(measure)
     store.append({"event": "phase", "phase": "loading", "detail": ", ".join(sorted(needs)) or "no engine"})
+    spending = judge_spending(measure)
     with hosting(IN_PROCESS, len(needs), lambda detail: None) as make:
         engines = {name: make(name, dtype, device) for name in sorted(needs)}
         judges = wiring_judges.judges(measure, engines, device)
         embed = wiring_judges.retriever(measure, device)
         store.append(_opening(store, transcripts, engines))
         casts = [transcript.cast for transcript in transcripts]
-        for event in validation_events(measure, judges, casts, store.manifest["seed"], store.earlier):
+        validation = validation_events(measure, judges, casts, store.manifest["seed"], store.earlier)
+        for event in spending.after(validation):
             store.append(event)
         store.update_manifest()
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
@@ -67,6 +70,7 @@ def judge_transcripts(
             ):
                 if any((line.conversation, line.turn) not in judged for line in portion.lines):
                     _store(store, portion.lines, judge_all(judges, portion.pairs))
+                    store.append_all(list(spending.new()))
                 for conversation in portion.ended:
                     if conversation not in ended:
                         store.append(_end(conversation))
