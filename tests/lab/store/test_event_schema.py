@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_or
 import polars as pl
 import pytest
 from event_streams import a_run, line
-from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_inputs import COUNTS, fuzzed
 from typing_extensions import is_typeddict
 
 from lab.progress.run import State, apply
@@ -102,8 +102,7 @@ def places(value: Any, here: tuple = ()) -> list[tuple]:
     return [way for key, inner in items for way in ((*here, key), *places(inner, (*here, key)))]
 
 
-@given(st.data())
-@settings(max_examples=400, deadline=None)
+@fuzzed(st.data())
 def test_a_wrong_value_anywhere_is_refused_or_breaks_no_reader(data):
     drawn = deepcopy(event(*data.draw(st.sampled_from(sorted(SHAPES)))))
     *way, last = data.draw(st.sampled_from(places(drawn)))
@@ -119,6 +118,7 @@ def test_a_wrong_value_anywhere_is_refused_or_breaks_no_reader(data):
         read = event_of(written(drawn))
     except EventError as error:
         read, refusal = None, str(error)
+    COUNTS["refused" if refusal else "read"] += 1
     assert not refusal or ("expected" in refusal and len(refusal) < 500)
     for log in ([read], [*a_run(), read]) if read else ():
         read_by_all(log)
