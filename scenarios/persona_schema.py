@@ -6,6 +6,7 @@ lab writes a card), and facts.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -15,6 +16,7 @@ from scenarios.records import Recognition
 from scenarios.yaml_files import KINDS
 
 SAMPLE = "sample"  # in place of a persona's id: draw one
+LONGEST_PATTERN, MOST_GAPS, MOST_REPEATS = 200, 2, 3
 UNKNOWN = "unknown"  # in place of a persona's id: a persona without card and facts
 
 
@@ -22,6 +24,18 @@ def _one_value(text: str) -> str:
     rest = text.replace("{value}", "", 1)
     if rest == text or "{" in rest or "}" in rest:
         raise ValueError("expected exactly one {value} and no other braces")
+    return text
+
+
+def _searchable(text: str) -> str:
+    """The pattern. Raises ValueError where too much of it repeats, so that a search could take exponential time."""
+    words = Counter(text.casefold().split())
+    gaps = sum(times for word, times in words.items() if "..." in word)
+    if len(text) > LONGEST_PATTERN or gaps > MOST_GAPS or max(words.values(), default=0) > MOST_REPEATS:
+        raise ValueError(
+            f"expected a pattern of at most {LONGEST_PATTERN} characters, with '...' at most {MOST_GAPS} times and no "
+            f"word more than {MOST_REPEATS} times"
+        )
     return text
 
 
@@ -49,6 +63,8 @@ def _value_alone(value: Any) -> Any:
 
 
 Template = Annotated[str, AfterValidator(_one_value)]
+Pattern = Annotated[Template, AfterValidator(_searchable)]
+Wording = Annotated[Text, AfterValidator(_searchable)]
 Value = Annotated[Text, BeforeValidator(_number_as_text)]
 FactId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_fact_id)]
 PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterValidator(_persona_id)]
@@ -57,13 +73,15 @@ PersonaId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), AfterV
 class RecognitionSpec(Strict):
     """How the ledger recognises claims about a slot beyond its patterns and values."""
 
-    open: list[Template] = Field(default=[], description="patterns in which {value} may be a word that is not listed")
-    suspect: list[Template] = Field(default=[], description="the same, where such a word may be no value")
-    loose: list[Template] = Field(
+    open: list[Pattern] = Field(default=[], description="patterns in which {value} may be a word that is not listed")
+    suspect: list[Pattern] = Field(default=[], description="the same, where such a word may be no value")
+    loose: list[Pattern] = Field(
         default=[], description="patterns with '...' for some words, '^' for a sentence's head"
     )
-    denials: list[Text] = Field(default=[], description="patterns that deny {value}, or any value where they have none")
-    phrases: dict[Value, list[Text]] = Field(default={}, description="values, with phrases that claim them unnamed")
+    denials: list[Wording] = Field(
+        default=[], description="patterns that deny {value}, or any value where they have none"
+    )
+    phrases: dict[Value, list[Wording]] = Field(default={}, description="values, with phrases that claim them unnamed")
     also: dict[Text, list[Value]] = Field(default={}, description="words, with the values of which they are true too")
 
     def record(self) -> Recognition:
@@ -84,7 +102,7 @@ class SlotSpec(Strict):
     claim: Template = Field(description="first person, one {value}: 'I live in {value}.'")
     card: Template = Field(description="second person, one {value}: 'You live in {value}.'")
     questions: list[Text] = Field(min_length=1, description="wordings of one question, the default first")
-    patterns: list[Template] = Field(min_length=1, description="claims of it, each with one {value}")
+    patterns: list[Pattern] = Field(min_length=1, description="claims of it, each with one {value}")
     values: list[Value] = Field(default=[], description="known values beside those of the personas")
     recognition: RecognitionSpec = RecognitionSpec()
 
@@ -104,7 +122,7 @@ class FactSpec(Strict):
     questions: list[Text] | None = Field(
         default=None, min_length=1, description="wordings of one question, the default first"
     )
-    patterns: list[Template] | None = Field(
+    patterns: list[Pattern] | None = Field(
         default=None, min_length=1, description="claims of it, each with one {value}"
     )
     distractors: list[Value] | None = Field(default=None, min_length=1, description="wrong values to ask among")

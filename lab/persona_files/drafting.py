@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from pydantic import ValidationError
+
 from lab.persona_files.reading import PersonasRead
 from lab.persona_files.statement_rules import NAME, SLOTS, Statement, naming_sentence, read_statements
 from scenarios.persona_notes import holds, listed
@@ -100,7 +102,7 @@ def _clash(said: Sequence[Statement]) -> tuple[Statement, Statement] | None:
 
 
 def _draft(person: PersonaSpec, statement: Statement, pool: Mapping[str, list[str]]) -> FactSpec | None:
-    """The draft of a fact; None where there is no wrong value to ask among."""
+    """The draft of a fact; None where there is no wrong value to ask among, or no pattern can be made of its words."""
     kind, value = statement.kind, statement.value
     wrong = list(kind.wrong)
     for known in (pool[kind.slot], _known().get(kind.slot, []), kind.spare):
@@ -110,15 +112,18 @@ def _draft(person: PersonaSpec, statement: Statement, pool: Mapping[str, list[st
             wrong = [other for other in drawn if other.casefold() != value.casefold()]
     if not wrong:
         return None
-    return FactSpec(
-        value=value,
-        claim=kind.claim,
-        questions=list(kind.questions),
-        patterns=list(kind.patterns),
-        distractors=list({other.casefold(): other for other in wrong}.values())[:WRONG],
-        source=statement.source,
-        draft=True,
-    )
+    try:
+        return FactSpec(
+            value=value,
+            claim=kind.claim,
+            questions=list(kind.questions),
+            patterns=list(kind.patterns),
+            distractors=list({other.casefold(): other for other in wrong}.values())[:WRONG],
+            source=statement.source,
+            draft=True,
+        )
+    except ValidationError:  # words that repeat over and over
+        return None
 
 
 def _outside(person: PersonaSpec) -> str:

@@ -9,10 +9,11 @@ import pytest
 
 from scenarios.jobs.sweep import load_sweep
 from scenarios.overrides import override
+from scenarios.personas import load_personas
 from scenarios.scenario import load_scenario
 from scenarios.schema import ScenarioFile
 from scenarios.suggestions import MOST_COMPARED, nearest
-from scenarios.yaml_files import ScenarioError, parse_yaml, validate
+from scenarios.yaml_files import ScenarioError, dump, parse_yaml, validate
 
 ROOT = Path(__file__).parents[2] / "scenarios"
 LONG = ROOT / "long_dialogue.yaml"
@@ -84,3 +85,15 @@ def test_a_digest_costs_microseconds_a_conversation_and_tells_casts_apart():
     few.digest()  # what is read once is read
     assert seconds(many.digest) - seconds(few.digest) < 5_000 * 300e-6  # milliseconds each, if each were read anew
     assert len({load_scenario(LONG, [f"seed={seed}"]).digest() for seed in (1, 2)} | {few.digest(), many.digest()}) == 4
+
+
+@pytest.mark.parametrize(
+    "pattern", ["I " + "... " * 3 + "in {value}", "I " + "do " * 12 + "in {value}", "I live in {value}" + "x" * 200]
+)
+def test_a_pattern_whose_search_could_take_exponential_time_is_refused(pattern, tmp_path):
+    fact = {"value": "Leeds", "claim": "I live in {value}.", "questions": ["Where?"], "distractors": ["Hull"]}
+    people = {"personas": [{"name": "Al", "card": "You are Al.", "facts": {"home": fact | {"patterns": [pattern]}}}]}
+    file = tmp_path / "people.yaml"
+    file.write_text(dump(people))
+    with pytest.raises(ScenarioError, match=r"facts.home.patterns.0 is .*; expected a pattern of at most 200"):
+        load_personas(file)
