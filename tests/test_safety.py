@@ -30,6 +30,7 @@ from agents.judge_models.answer_choice import spoken
 from agents.models import adapter_files, loading
 from lab import export, personas, report, run, score, sweep, train, watch
 from lab.reports import markdown
+from lab.store import session
 from lab.store.atomic_write import StoreError, replace, replace_in_parts
 from metrics.judges.answer_words import is_right
 from metrics.judges.text import assertion, ownership, statements
@@ -534,6 +535,17 @@ def test_what_strangers_wrote_reaches_a_terminal_as_text_alone(played, tmp_path,
         assert only_text(done.stdout) and only_text(done.stderr), (arguments, done.stdout, done.stderr)
         rows += [done.stdout] if main is export.main else []
     assert rows[0].count("Hi ") == 8 and json.loads(rows[1].splitlines()[0])["messages"][-1]["content"] == f"Hi {ACTS}"
+
+
+@pytest.mark.parametrize("context", [session.aside, session.apart])
+def test_what_libraries_print_is_text_alone_in_a_log(context, tmp_path):
+    before = sys.stdout, sys.stderr
+    with context(tmp_path / "log.txt"):
+        sys.stdout.write(f"Hi {ACTS}\n")
+        sys.stderr.write(f"Ho {ACTS}\n")
+    said = (tmp_path / "log.txt").read_text()
+    assert "Hi " in said and "Ho " in said and only_text(said)
+    assert (sys.stdout, sys.stderr) == before
 
 
 # -- sockets that listen

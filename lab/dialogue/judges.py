@@ -84,6 +84,11 @@ def _entries_and_needs(measure: Measure) -> tuple[list[JudgeEntry], set[str]]:
     return entries, needed(measure.metrics).union(*(entry.needs for entry in entries))
 
 
+def may_cost(measure: Measure) -> bool:
+    """Whether a judgement of one of the judges, including those of a cascade, may cost money."""
+    return not all(judge_entry(name).free for name in measure.judges())
+
+
 def check_judges(measure: Measure) -> None:
     """Raises ValueError where a model that the judges or metrics need is missing; loads no weights."""
     from agents.judge_models import embedder
@@ -264,7 +269,7 @@ def _cascade(models: Models) -> Judge:
 
 
 ENTRIES = (
-    JudgeEntry("ledger", _ledger, finds=CONTRADICTING),
+    JudgeEntry("ledger", _ledger, finds=CONTRADICTING, free=True),
     JudgeEntry(
         "likelihood",
         _likelihood,
@@ -272,8 +277,9 @@ ENTRIES = (
         engines=_likelihood_engines,
         check=_check_likelihood,
         finds=CONTRADICTING,
+        free=True,
     ),
-    JudgeEntry("nli", _nli, JUDGED, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING),
+    JudgeEntry("nli", _nli, JUDGED, needs=(EMBEDDER,), check=_check_nli, finds=CONTRADICTING, free=True),
     JudgeEntry(
         "combined",
         _combined,
@@ -282,9 +288,10 @@ ENTRIES = (
         engines=_likelihood_engines,
         check=_check_combined,
         finds=CONTRADICTING,
+        free=True,
     ),
     JudgeEntry("llm", _llm, JUDGED, engines=_llm_engines, check=_check_llm, finds=CONTRADICTING),
-    JudgeEntry("cascade", _cascade, JUDGED, check=_check_cascade, finds=CONTRADICTING),
-    JudgeEntry("answer_reader", _reader, ("qa",), needs=(REFERENCE,)),
+    JudgeEntry("cascade", _cascade, JUDGED, check=_check_cascade, finds=CONTRADICTING, free=True),
+    JudgeEntry("answer_reader", _reader, ("qa",), needs=(REFERENCE,), free=True),
 )
 JUDGES = {entry.name: entry for entry in ENTRIES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from lab.store.output import say
-from scenarios.messages import hidden
+from scenarios.messages import clean_lines, hidden
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,14 +105,26 @@ def _own_streams(*streams: TextIO) -> bool:
 @contextlib.contextmanager
 def _streams_aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
     streams = sys.stdout, sys.stderr
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with (
+        LogStream(log.open("ab"), encoding="utf-8", errors="replace", line_buffering=True) as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
         yield streams
+
+
+class LogStream(io.TextIOWrapper):
+    """A stream of a log, which gets what strangers wrote as text alone (`scenarios.messages.clean_lines`)."""
+
+    def write(self, text: str, /) -> int:
+        super().write(clean_lines(text))
+        return len(text)
 
 
 @contextlib.contextmanager
 def aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
     """A context in which all output of libraries, Ray and C code goes to the log; gives streams to the real stdout and
-    stderr.
+    stderr. What Python code prints is cleaned, as in `LogStream`.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -120,10 +133,24 @@ def aside(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     out, err = (os.fdopen(handle, "w", encoding="utf-8", errors="replace") for handle in kept)
+    written = [
+        LogStream(
+            io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
+            encoding="utf-8",
+            errors="replace",
+            line_buffering=True,
+        )
+        for number in (1, 2)
+    ]
+    before = sys.stdout, sys.stderr
     try:
-        yield out, err
+        with contextlib.redirect_stdout(written[0]), contextlib.redirect_stderr(written[1]):
+            yield out, err
     finally:
-        for number, (stream, ours) in enumerate(zip((out, err), (sys.stdout, sys.stderr), strict=True), start=1):
+        for ours in written:
+            with contextlib.suppress(OSError):
+                ours.flush()
+        for number, (stream, ours) in enumerate(zip((out, err), before, strict=True), start=1):
             with contextlib.suppress(OSError):  # a full disk, or a reader that has gone
                 ours.flush()
             os.dup2(kept[number - 1], number)

@@ -26,7 +26,6 @@ from scenarios.schema import Measure
 
 LINES_AT_ONCE = 80  # about as many are judged before their judgements are stored
 PAIRS_AT_ONCE = 16  # the same, by judges of which a judgement may cost money: as many as a server is asked at once
-FREE = frozenset({"ledger", "likelihood", "nli", "combined", "cascade"})  # judges that cost nothing but time
 REPORT_EVERY_S = 10.0  # where there is no terminal to draw a bar on
 NO_PERSONA = "the speaker's persona is unknown"
 
@@ -61,13 +60,11 @@ def judge_transcripts(
             store.append(event)
         store.update_manifest()
         store.append({"event": "phase", "phase": "playing", "detail": ", ".join(measure.judge)})
-        wanted = needed(measure.metrics)
+        wanted, costs = needed(measure.metrics), wiring_judges.may_cost(measure)
         judged = {(event["conversation"], event["turn"]) for event in store.earlier if event["event"] == "judged"}
         ended = ends(store.earlier)
         with _progress(errors, sum(len(transcript.lines) for transcript in transcripts), progress) as advance:
-            for portion in _portions(
-                transcripts, lambda one: transcript_pairs(one, wanted, embed), bool(measure.judges() - FREE)
-            ):
+            for portion in _portions(transcripts, lambda one: transcript_pairs(one, wanted, embed), costs):
                 if any((line.conversation, line.turn) not in judged for line in portion.lines):
                     _store(store, portion.lines, judge_all(judges, portion.pairs))
                     store.append_all(list(spending.new()))

@@ -53,7 +53,9 @@ class JudgeEntry:
     `make` returns the judge, whose `name` is the entry's. `scores` are the metrics whose pairs it can score; the
     judge's own `metrics` are among them. `engines` returns the base models of which it needs an engine, for a
     scenario's measure. `check` raises ValueError where something else that it needs is missing, before any model is
-    loaded. `finds` are the kinds of planted drift that `python -m lab.selftest` requires it to detect.
+    loaded. `finds` are the kinds of planted drift that `python -m lab.selftest` requires it to detect. `free` says that
+    a judgement costs nothing but time; those of any other judge are stored a few lines at a time, so that none is paid
+    for twice.
     """
 
     name: str
@@ -63,6 +65,7 @@ class JudgeEntry:
     engines: Callable[[Measure], Collection[str]] = _nothing
     check: Callable[[Measure], object] = _nothing
     finds: tuple[str, ...] = ()
+    free: bool = False
 
     def scores_lines(self) -> bool:
         """Whether the judge scores lines, so that it can reward a training and take part in a cascade."""

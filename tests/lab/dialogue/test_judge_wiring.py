@@ -10,7 +10,7 @@ import pytest
 
 from agents.judge_models.card_likelihood import Reference
 from lab.dialogue import wiring
-from lab.dialogue.judges import check_judges, judge_engines, judges
+from lab.dialogue.judges import check_judges, judge_engines, judges, may_cost
 from metrics.judges import Pair
 from scenarios.records import Persona
 from scenarios.scenario import load_scenario
@@ -41,6 +41,13 @@ def test_a_cascade_needs_its_two_judges():
         "llm",
     }
     assert load_scenario(FILE, ["measure.judge=ledger"]).measure.judges() == {"ledger"}
+
+
+@pytest.mark.parametrize(
+    ("judge", "costs"), [("[ledger,nli,likelihood,combined]", False), ("cascade", True), ("llm", True)]
+)
+def test_judgements_of_a_measure_may_cost_money_where_one_of_its_judges_may(judge, costs):
+    assert may_cost(load_scenario(FILE, [f"measure.judge={judge}"]).measure) is costs
 
 
 def test_a_judges_model_is_an_engine_unless_it_has_an_endpoint(tmp_path):
