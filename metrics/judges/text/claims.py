@@ -61,8 +61,8 @@ class Claim:
 
 
 def claims(text: str, slots: tuple[Slot, ...]) -> tuple[Claim, ...]:
-    """The claims that the first READ characters of a text make about its speaker, in order; none for a blank text."""
-    return _claims(text[:READ], slots)
+    """The claims that the whole words among the first READ characters of a text make about its speaker, in order."""
+    return _claims(text if len(text) <= READ else text[: text.rfind(" ", 0, READ) + 1], slots)
 
 
 def same_value(slot_id: str, value: str, other: str) -> bool:
