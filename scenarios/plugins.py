@@ -22,7 +22,7 @@ JUDGES, METRICS, REWARDS = GROUPS = ("dialogue_lab.judges", "dialogue_lab.metric
 OWN = {  # the lab's names by group; a package cannot take one of them
     JUDGES: ("ledger", "likelihood", "nli", "combined", "llm", "cascade", "answer_reader"),
     METRICS: ("prompt_to_line", "line_to_line", "qa", "drift", "contradictions", "tripwires", "activation"),
-    REWARDS: ("prompt_to_line", "line_to_line", "qa", "relevance"),
+    REWARDS: ("prompt_to_line", "line_to_line", "qa", "claims", "relevance"),
 }
 RESERVED = {REWARDS: ("penalty", "judge", "asked", "probes")}  # other keys of the place where the names stand
 NAME = re.compile(r"[A-Za-z_]\w*")

@@ -24,7 +24,7 @@ from lab.training.rewards import rewarded
 from lab.transcripts.judging import judge_all
 from lab.transcripts.reading import read_transcripts
 from lab.transcripts.transcript import Source, Transcript, own_turns
-from metrics.judges import Judge
+from metrics.judges import LINES, Judge
 from metrics.judges.pair_retrieval import Embed
 from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.training import split
@@ -73,8 +73,9 @@ def load_training_data(
     is nothing to learn from.
     """
     data, reward = stock(recipe, scenario), recipe.reward
+    judged = {metric for metric in LINES if getattr(reward, metric)} | ({"prompt_to_line"} if reward.claims else set())
     scorer: Any = SimpleNamespace(
-        judge=lambda pairs: judge_all([judge], [pair for pair in pairs if getattr(reward, pair.metric)])
+        judge=lambda pairs: judge_all([judge], [pair for pair in pairs if pair.metric in judged])
     )
     views = list(data.views[seat])
     for source in data.sources:

@@ -147,11 +147,10 @@ def _scenario(recipe: Recipe, arm: str, overrides: Mapping[str, object], place: 
         at = ("evaluation", "scenario") if place.other and arm == BASE else ("evaluation", "arms", arm)
         raise ScenarioError(f"cannot be played: {error}", at) from error
     at = ("evaluation", "scenario") if place.other else ("evaluation", "judge")
-    if (
-        recipe.reward.prompt_to_line or recipe.reward.line_to_line
-    ) and recipe.reward.judge in scenario.measure.judges():
+    reward = recipe.reward
+    if (reward.prompt_to_line or reward.line_to_line or reward.claims) and reward.judge in scenario.measure.judges():
         raise ScenarioError(
-            f"has {recipe.reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at
+            f"has {reward.judge!r}, which gives the rewards; expected other judges, in a cascade too", at
         )
     if place.other and arm == BASE:
         _comparable(recipe, scenario)

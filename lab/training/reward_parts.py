@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metrics.judges import LINES, Judge, Pair
-from metrics.judges.answer_words import is_right
+from metrics.judges import LINES, Judge, Pair, rows_by_pair
+from metrics.judges.answer_words import is_right, is_wrong
 from metrics.judges.pair_retrieval import Embed
 from metrics.judges.pairs import pairs_of_line
+from metrics.judges.text.claims import claims
+from metrics.judges.text.wording import NAME
 from scenarios import plugins
 from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.training_keys import Reward
-from scenarios.records import Fact, Line, Persona
+from scenarios.records import Fact, Judgement, Line, Persona
 
 if TYPE_CHECKING:
     from agents.learning.views import Sampled
@@ -143,18 +145,16 @@ def has_probes(recipe: Recipe) -> bool:
     return not recipe.compares_episodes() and any(entry.probes for entry in reward_entries(recipe.reward))
 
 
+def _line_of(completion: Completion) -> Line:
+    """The sampled line as one of the dialogue."""
+    talk, line = completion.talk, completion.line
+    return Line(talk.number, line.turn, talk.seat, completion.persona.id, "", completion.text, len(line.ids))
+
+
 def _judge(completions: Sequence[Completion], wanted: Collection[str], judge: Judge) -> dict[str, list[float | None]]:
     pairs: list[list[Pair]] = []
     for completion in completions:
-        line = Line(
-            len(pairs),
-            completion.line.turn,
-            completion.talk.seat,
-            completion.persona.id,
-            "",
-            completion.text,
-            len(completion.line.ids),
-        )
+        line = replace(_line_of(completion), conversation=len(pairs))
         own = [said for said in completion.before if said.seat == completion.talk.seat and said.logprob is not None]
         pairs.append(
             list(pairs_of_line(line, completion.before, completion.talk.cast, wanted - completion.parts.keys(), own))
@@ -197,6 +197,49 @@ def _asked(completion: Completion) -> Fact | None:
     return next((fact for fact in facts if any(question in heard for question in fact.slot.questions)), None)
 
 
+def _claims(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
+    """1 where a line states a fact of its speaker's persona rightly, -1 where it contradicts one, 0 where it states
+    none; NaN where the judge could not tell.
+
+    A fact is stated where the line names a value that its slot lists, and the judge finds that the line speaks of the
+    fact. A value that the speaker named before is worth nothing again, unless it was asked for.
+    """
+    facts = [_spoken_of(completion.text, completion.persona) for completion in completions]
+    places = [place for place, of_line in enumerate(facts) if of_line]
+    pairs = []
+    for number, place in enumerate(places):
+        line = replace(_line_of(completions[place]), conversation=number)
+        talk, before = completions[place].talk, completions[place].before
+        pairs += pairs_of_line(line, before, talk.cast, {"prompt_to_line"}, ())
+    values: list[float | None] = [0.0] * len(completions)
+    for place, rows in zip(places, rows_by_pair(pairs, context.judge.judge(pairs)), strict=True):
+        values[place] = _claimed(completions[place], facts[place], rows)
+    return values
+
+
+def _spoken_of(text: str, persona: Persona) -> list[Fact]:
+    """The facts of which the text names a listed value. A name alone ("Grace (smiling)") claims nothing."""
+    return [
+        fact
+        for fact in persona.facts
+        if (claims(text, (fact.slot,)) if fact.id == NAME else is_right(text, fact) or is_wrong(text, fact))
+    ]
+
+
+def _claimed(completion: Completion, facts: Sequence[Fact], rows: Sequence[Judgement]) -> float:
+    """What the line claims of these facts, by the judgements of it: 1, -1, 0 or NaN."""
+    if rows[0].p_inconsistent is None:
+        return nan
+    by_fact = {row.against: row for row in rows[1:]}
+    spoken_of = [(fact, by_fact[fact.id]) for fact in facts if fact.id in by_fact]
+    if any(row.verdict and is_wrong(completion.text, fact) for fact, row in spoken_of):
+        return -1.0
+    right = [fact for fact, row in spoken_of if not row.verdict and is_right(completion.text, fact)]
+    own = [line.text for line in completion.before if line.seat == completion.talk.seat]
+    new = [fact for fact in right if fact is _asked(completion) or not any(is_right(text, fact) for text in own)]
+    return float(bool(new))
+
+
 def _relevance(completions: Sequence[Completion], context: RewardContext) -> list[float | None]:
     """The cosine of the line with the partner's line that it answers, -1 to 1."""
     values: list[float | None] = [None] * len(completions)
@@ -213,6 +256,7 @@ def _relevance(completions: Sequence[Completion], context: RewardContext) -> lis
 ENTRIES = (
     *(RewardEntry(metric, _consistency(metric), judged=metric) for metric in LINES),
     RewardEntry("qa", _qa, probes=True),
+    RewardEntry("claims", _claims),
     RewardEntry("relevance", _relevance),
 )
 REWARDS = {entry.name: entry for entry in ENTRIES}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from metrics.judges import is_blank, too_long
-from metrics.judges.text.claims import claims, same_value
+from metrics.judges.text.claims import Claim, claims, same_value
 from metrics.judges.text.wording import canonical
 from scenarios.records import Fact, Judgement, Slot
 from scenarios.scripts import unreadable
@@ -38,9 +38,18 @@ def match_judgement(
 
 def is_right(answer: str, fact: Fact) -> bool:
     """Whether the answer affirms the fact's value and no other value that its slot lists."""
-    named = [claim for claim in claims(answer, (_anywhere(fact.slot),)) if claim.value in _listed(fact.slot)]
-    affirmed = {canonical(fact.slot.id, claim.value) for claim in named if not claim.negated}
+    affirmed = {canonical(fact.slot.id, claim.value) for claim in named(answer, fact) if not claim.negated}
     return bool(affirmed) and all(same_value(fact.slot.id, value, fact.value) for value in affirmed)
+
+
+def is_wrong(answer: str, fact: Fact) -> bool:
+    """Whether the answer affirms another value that the fact's slot lists, or denies the fact's own value."""
+    return any(same_value(fact.slot.id, claim.value, fact.value) == claim.negated for claim in named(answer, fact))
+
+
+def named(text: str, fact: Fact) -> list[Claim]:
+    """The listed values of the fact's slot that the text affirms or denies anywhere."""
+    return [claim for claim in claims(text, (_anywhere(fact.slot),)) if claim.value in _listed(fact.slot)]
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from scenarios import plugins
 from scenarios.fields import Strict, Text, as_list
@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AddedReward = Annotated[str, plugins.added_key(plugins.REWARDS)]
 AddedWeights = dict[AddedReward, Weight]
+NO_SINGLE_FACTS = ("likelihood", "llm")  # judges that judge a persona as a whole
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -70,6 +71,9 @@ class Reward(Strict):
     prompt_to_line: Weight = Field(default=0.0, description="contradicts nothing of its persona, says the judge")
     line_to_line: Weight = Field(default=0.0, description="contradicts none of the speaker's earlier lines")
     qa: Weight = Field(default=1.0, description="the answer to a Q&A probe names the fact")
+    claims: Weight = Field(
+        default=0.0, description="states a fact of its persona, says the judge, and rightly; below 0: contradicts one"
+    )
     relevance: Weight = Field(default=0.0, description="near in meaning to the line that it answers")
     penalty: Weight = Field(
         default=1.0,
@@ -78,6 +82,14 @@ class Reward(Strict):
     )
     judge: SingleJudge = "ledger"
     probes: int = Field(default=2, ge=0, description="Q&A probes per dialogue, each about one fact, on a side branch")
+
+    @model_validator(mode="after")
+    def _names_facts(self) -> Reward:
+        if self.claims and self.judge in NO_SINGLE_FACTS:
+            raise ValueError(
+                f"expected another judge than {self.judge!r} beside claims: one that judges single facts, such as nli"
+            )
+        return self
 
     @classmethod
     def added_keys(cls) -> list[str]:

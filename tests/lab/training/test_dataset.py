@@ -57,6 +57,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
             "prompt_to_line": 1.0,
             "line_to_line": 0.0,
             "qa": 0.0,
+            "claims": 0.0,
             "relevance": 0.0,
             "penalty": 1.0,
             "judge": "ledger",

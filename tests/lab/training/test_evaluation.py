@@ -131,6 +131,8 @@ def test_judge_that_gives_rewards_evaluates_nothing_on_its_own_or_in_a_cascade(j
             )
         )
     assert evaluation_conditions(recipe("reward.prompt_to_line=1.0", "evaluation.judge=answer_reader"))
+    with pytest.raises(ScenarioError, match=r"evaluation.judge has 'ledger', which gives the rewards"):
+        evaluation_conditions(recipe("reward.claims=1.0"))
 
 
 def test_reduction_is_the_share_of_the_inconsistency_that_is_gone_over_people_of_both_sides():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,57 @@ def test_line_that_trips_a_wire_pays_for_it(text):
     dialogue = talk(spoken(1, text), lines=[("assistant", "What do you play?")])
     assert rewards(dialogue, LINES)[0][0] <= 0.0
     assert rewards(dialogue, LINES)[1]["penalised"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("I play the cello, and you?", 1.0),
+        ("I play the flute.", -1.0),
+        ("I play the cello, but I live in Leeds.", -1.0),
+        ("I don't play the cello.", -1.0),
+        ("What a lovely day.", 0.0),
+        ("You play the flute well.", 0.0),
+        ("Grace (smiling)", 0.0),
+        ("My name is Grace.", 1.0),
+        ("I'm Leon.", -1.0),
+        ("Nice to meet you, Leon.", 0.0),
+        ("…", 0.0),
+    ],
+)
+def test_line_is_worth_what_it_claims_whoever_asked_so_that_silence_wins_nothing(text, worth):
+    dialogue = talk(spoken(1, text), lines=[("assistant", "Hello! I am Leon.")])
+    assert rewards(dialogue, Reward(claims=1.0, qa=0, penalty=0))[0] == [worth]
+
+
+def test_fact_that_was_stated_before_is_worth_nothing_again_unless_it_is_asked_for():
+    lines = [("user", "I play the cello."), ("assistant", "Hm.")]
+    again = spoken(2, "I play the cello.", "I play the cello in Osaka, where I live.", "I play the harp.")
+    weights = Reward(claims=1.0, qa=0, penalty=0)
+    assert rewards(talk(again, lines=lines), weights)[0] == [0.0, 1.0, -1.0]
+    asked = [*lines[:1], ("assistant", CAST["user"].fact("instrument").slot.questions[0])]
+    assert rewards(talk(again, lines=asked), weights)[0] == [1.0, 1.0, -1.0]
+
+
+def test_line_of_which_a_judge_of_claims_says_nothing_about_the_named_fact_claims_nothing():
+    class Silent(Ledger):
+        """Finds no claim in any line; of those with a harp it cannot tell."""
+
+        def judge(self, pairs):
+            rows = [row for row in super().judge(pairs) if row.against == "persona"]
+            return [
+                replace(row, p_inconsistent=None, verdict=None, unscored="?") if "harp" in pair.line else row
+                for row, pair in zip(rows, pairs, strict=True)
+            ]
+
+    dialogue = talk(spoken(1, "I play the cello.", "I play the harp."), lines=[("assistant", "Hm.")])
+    views, totals = rewarded([dialogue], Reward(claims=1.0, qa=0, penalty=0), Silent(), None)
+    assert [line.reward for line in views[0].lines] == [0.0, None] and totals["unscored"] == 1
+
+
+def test_claims_need_a_judge_of_single_facts():
+    with pytest.raises(ValueError, match="expected another judge than 'llm' beside claims"):
+        Reward(claims=1.0, judge="llm")
 
 
 def test_relevance_is_the_cosine_with_the_line_that_it_answers():
