@@ -5,6 +5,9 @@ Credit is assigned by turn. GRPO's baseline is a group: the lines sampled at the
 PPO's baseline is a value head, read before each line, with generalised advantages over the turns. Only sampled tokens
 have a loss; the other tokens of a view are only read.
 
+Where lines of a turn are compared, a line is credited with its own reward; with `reward_to_go` the one of them that the
+dialogue went on from is also credited with what came after.
+
 It differs from the textbook in two ways: a "sequence" of GRPO is a line and not a dialogue, and the divergence from the
 reference model is a term of the loss in PPO as well, and not of the reward.
 """
@@ -27,10 +30,11 @@ Advantages = list[list[float]]  # by view and line
 
 def by_place(batch: Sequence[View], how: Tuning) -> tuple[list[View], Advantages, int]:
     """The advantages of lines within each place, and the number of places skipped: those with fewer than two lines that
-    have a reward, and those whose rewards are all equal.
+    have a reward, and those whose rewards are all equal. With `reward_to_go`, the advantage of `later` is added.
     """
     views, advantages, skipped = [], [], 0
-    for view in batch:
+    afterwards = later(batch, how.gamma) if how.reward_to_go else [{}] * len(batch)
+    for view, after in zip(batch, afterwards, strict=True):
         kept: dict[Sampled, float] = {}
         for lines in at_places(view):
             scored = [line for line in lines if line.reward is not None]
@@ -41,10 +45,41 @@ def by_place(batch: Sequence[View], how: Tuning) -> tuple[list[View], Advantages
             )
             skipped += relative is None
             kept |= dict(zip(scored, relative.tolist(), strict=True)) if relative is not None else {}
+            for line in scored:
+                if line.on_trunk and after.get(line.turn) and len(scored) > 1:
+                    # a group of n climbs n - 1 times the gradient of its own rewards
+                    kept[line] = kept.get(line, 0.0) + (len(scored) - 1) * after[line.turn]
         if kept:
             views.append(with_lines(view, kept.__contains__))
             advantages.append([kept[line] for line in views[-1].lines])
     return views, advantages, skipped
+
+
+def later(batch: Sequence[View], gamma: float) -> list[dict[int, float]]:
+    """By view and turn, the advantage of the line that the dialogue went on from, for what came after it.
+
+    It is the discounted sum of the mean rewards of the dialogue's later turns, less the mean of that sum over the other
+    dialogues at the same turn. The mean over all lines sampled at a later turn has the expectation of the one that was
+    continued, and a smaller variance. The other dialogues know nothing of this line, so that the baseline adds no bias;
+    a turn of one dialogue alone gets 0, and a turn without a reward adds 0.
+    """
+    sums: list[dict[int, float]] = []
+    for view in batch:
+        by_turn: dict[int, list[float]] = {line.turn: [] for line in view.lines if not line.given}
+        for line in view.lines:
+            if line.reward is not None and not line.given:
+                by_turn[line.turn].append(line.reward)
+        turns = sorted(by_turn)
+        returns = losses.discounted([sum(by_turn[t]) / max(len(by_turn[t]), 1) for t in turns], gamma)
+        sums.append({turn: gamma * after for turn, after in zip(turns, [*returns[1:], 0.0], strict=True)})
+    return [
+        {
+            turn: after - sum(others) / len(others) if others else 0.0
+            for turn, after in of_view.items()
+            for others in [[other[turn] for other in sums if other is not of_view and turn in other]]
+        }
+        for of_view in sums
+    ]
 
 
 def by_dialogue(batch: Sequence[View], group: Callable[[View], int], how: Tuning) -> tuple[list[View], Advantages, int]:

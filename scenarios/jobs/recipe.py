@@ -119,6 +119,12 @@ class Recipe(Strict):
                 f"expected no data with method {self.method!r}, which learns from dialogues of its own; offline are: "
                 f"{', '.join((*OFFLINE, *PREFERENCE))}"
             )
+        if self.tuning.reward_to_go and (self.method != "grpo" or self.groups != "turns" or self.tuning.scale_rewards):
+            raise ValueError(
+                "expected tuning.reward_to_go with method grpo, groups turns and tuning.scale_rewards false: other "
+                "methods credit later turns anyway, and rewards that each group divides by its own deviation cannot be "
+                "added up over turns"
+            )
         if self.data and self.curriculum:
             raise ValueError("expected no curriculum beside data, with which no dialogue is played")
         return self

@@ -174,6 +174,11 @@ class Tuning(Strict):
         "from the gradient, by more in small groups",
     )
     gamma: Share = Field(default=0.5, description="discount per turn of the trained seat")
+    reward_to_go: bool = Field(
+        default=False,
+        description="GRPO by turns: the line that a dialogue went on from is credited with later turns too, discounted "
+        "by gamma",
+    )
     lam: Share = 0.95
     vf_coef: Weight = 0.1
     cliprange_value: Positive = 0.2

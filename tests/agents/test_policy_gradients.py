@@ -317,3 +317,55 @@ def test_scale_of_rewards_with_two_values_changes_no_direction_within_a_place():
         logits, _, lengths = softmax_policy(seed)
         policy = logits, torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64), lengths
         assert cosine_with_gradient(policy, Tuning(loss_type="dr_grpo"), 4) == pytest.approx(1, abs=1e-3)
+
+
+# -- credit for later turns, with two lines (0 and 1) at each of two turns and groups of two: all of it is enumerated
+
+FIRST = (0.7, 0.3)  # probabilities of the first line
+SECOND = ((0.4, 0.6), (0.9, 0.1))  # of the second, after either first one that the dialogue went on from
+OWN, THEN = (0.2, -0.5), ((1.0, 0.0), (-0.75, 0.5))  # rewards of the first line; of the second, after the first
+
+
+def two_turns(number: int, first: tuple[int, int], second: tuple[int, int]) -> tuple[View, float]:
+    """A dialogue with the lines sampled at its turns, of which it goes on from the one named first; its probability."""
+    places = [(0, 1, first, OWN), (1, 3, second, THEN[first[0]])]
+    lines = [
+        Sampled(turn, start, (said,), (0.0,), on_trunk=place == 0, text=str(place), reward=worth_of[said])
+        for turn, start, both, worth_of in places
+        for place, said in enumerate(both)
+    ]
+    chance = prod(FIRST[said] for said in first) * prod(SECOND[first[0]][said] for said in second)
+    return View(number, "p", (9, first[0], 9, second[0]), tuple(lines)), chance
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_grpo_with_reward_to_go_climbs_the_exact_gradient_of_discounted_rewards(gamma):
+    how = Tuning(loss_type="dr_grpo", scale_rewards=False, reward_to_go=True, gamma=gamma)
+    pairs = list(product((0, 1), repeat=2))
+    climbed = dict.fromkeys(((0, 0), (1, 0), (1, 1)), 0.0)  # by turn, and the line before
+    for (one, chance), (other, other_chance) in product(
+        (two_turns(0, *both) for both in product(pairs, repeat=2)), repeat=2
+    ):
+        kept, advantages, _ = online.by_place([one, replace(other, conversation=1)], how)
+        for view, of_lines in zip(kept, advantages, strict=True):
+            for line, advantage in zip(view.lines, of_lines, strict=True):
+                before = view.ids[1] if line.turn else 0
+                likely = SECOND[before][1] if line.turn else FIRST[1]
+                # the gradient of the line's log-probability by the logit of line 1
+                climbed[line.turn, before] += chance * other_chance * advantage * (line.ids[0] - likely) / 2
+    ahead = [sum(p * reward for p, reward in zip(SECOND[said], THEN[said], strict=True)) for said in (0, 1)]
+    wanted = {(0, 0): FIRST[0] * FIRST[1] * (OWN[1] - OWN[0] + gamma * (ahead[1] - ahead[0]))}
+    for said in (0, 1):
+        wanted[1, said] = FIRST[said] * prod(SECOND[said]) * (THEN[said][1] - THEN[said][0])
+    assert climbed == pytest.approx(wanted, abs=1e-6)
+
+
+def test_line_that_a_dialogue_did_not_go_on_from_gets_no_credit_for_later_turns():
+    how = Tuning(loss_type="dr_grpo", scale_rewards=False, reward_to_go=True, gamma=0.5)
+    good, bad = two_turns(0, (0, 0), (0, 0))[0], two_turns(1, (1, 1), (0, 0))[0]
+    views, advantages, skipped = online.by_place([good, bad], how)
+    # after them came 1 and -3/4: half of that, less the other's
+    assert [[line.turn for line in view.lines] for view in views] == [[0], [0]] and skipped == 4
+    assert [line.on_trunk for view in views for line in view.lines] == [True, True]
+    assert advantages == [[pytest.approx(0.875)], [pytest.approx(-0.875)]]
+    assert online.by_place([good], how)[0] == [], "alone it has nothing to be compared with"

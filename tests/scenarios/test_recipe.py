@@ -62,6 +62,7 @@ def test_held_out_personas_may_be_named():
         ("scenario=[interview.yaml, interview.yaml]", "like an earlier one"),
         ("evaluation.scenario=interview.yaml", "is interview.yaml, which is trained on"),
         ("evaluation.scenario=[../therapy.yaml, ../therapy.yaml]", "like another scenario"),
+        ("tuning.reward_to_go=true", "tuning.scale_rewards false"),
         ("curriculum={turns: 2}", "curriculum.steps is missing"),
     ],
 )
