@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TITLES = {"prompt_to_line": "prompt-to-line", "line_to_line": "line-to-line", "qa": "Q&A"}
 CONSISTENCIES = JUDGED
+QA_UNSEEN = "qa_held_out_slots"  # of an evaluation: answers about facts of slots that the training held out
+EVALUATED = {**TITLES, QA_UNSEEN: "Q&A, held-out slots"}
 GROUPS = ("consistency", "tripwires", "drift", "survival", "contradictions", "activation")  # in the order of tables
 
 

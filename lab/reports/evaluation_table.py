@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from lab.reports.headline import bound, interval_text
-from metrics.catalogue import CONSISTENCIES, MEASURES, TITLES
+from metrics.catalogue import EVALUATED, MEASURES
 from metrics.entry import MISSING, estimate_text, share_format
 
 # -- what an evaluation came to
@@ -30,10 +30,10 @@ def evaluation_tables(evaluation: pl.DataFrame) -> list[EvaluationTable]:
     """
     tables = []
     for scenario, seat, part in held_out_groups(evaluation):
-        rows = part.filter(pl.col("metric").is_in(CONSISTENCIES), pl.col("n") > 0, ~pl.col("rewarded"))
+        rows = part.filter(pl.col("metric").is_in(list(EVALUATED)), pl.col("n") > 0, ~pl.col("rewarded"))
         cells = [
             [
-                (TITLES[row["metric"]], False),
+                (EVALUATED[row["metric"]], False),
                 (row["judge"], False),
                 (row["arm"], False),
                 (interval_text(row, share_format), False),

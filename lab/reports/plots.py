@@ -12,7 +12,7 @@ import polars as pl
 
 from lab.reports.plot_kit import COLOURS, SIDES, STYLES, draw_curve, empty_figure, plain, save
 from metrics.by_node import drift_by_node
-from metrics.catalogue import CONSISTENCIES, TITLES
+from metrics.catalogue import CONSISTENCIES, EVALUATED, TITLES
 from metrics.stats.intervals import Interval
 from scenarios.records import SEATS
 
@@ -248,7 +248,7 @@ def _arms(evaluation: pl.DataFrame):
     rows = evaluation.filter(
         pl.col("held_out"),
         ~pl.col("rewarded"),
-        pl.col("metric").is_in(list(CONSISTENCIES)),
+        pl.col("metric").is_in(list(EVALUATED)),
         pl.col("value").is_not_nan(),
     )
     if rows.is_empty():
@@ -263,7 +263,7 @@ def _arms(evaluation: pl.DataFrame):
             axis.plot([at, at], [row["low"], row["high"]], color=COLOURS[seat], linewidth=1.6)
             axis.plot(at, row["value"], "o", color=COLOURS[seat], markersize=5)
         axis.set_xticks(range(len(arms)), [plain(arm) for arm in arms], rotation=20, ha="right", fontsize=8)
-        axis.set(title=f"{TITLES[metric]}, {seat} ({judge})", ylim=(-0.03, 1.03))
+        axis.set(title=f"{EVALUATED[metric]}, {seat} ({judge})", ylim=(-0.03, 1.03))
     axes[0].set_ylabel("consistency, held out")
     return figure
 

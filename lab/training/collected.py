@@ -19,6 +19,7 @@ from lab.training.replay import base_of
 from scenarios.fields import Strict
 from scenarios.input_files import LARGEST, content
 from scenarios.jobs.recipe import Recipe, all_played
+from scenarios.jobs.training import held_out_slots
 from scenarios.jobs.training_keys import Reward
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
@@ -40,6 +41,7 @@ class _Head(Strict):
     views: dict[Seat, int]  # how many views follow for each seat
     reward: Reward
     paraphrase: int  # index of the held-out wording of the questions
+    slots: list[str] = []  # ids of the slots that were held out
 
 
 class _Row(Strict):
@@ -55,6 +57,7 @@ def write_views(path: Path, recipe: Recipe, scenario: Scenario, views: Mapping[s
         views={seat: len(seat_views) for seat, seat_views in views.items()},
         reward=recipe.reward,
         paraphrase=recipe.held_out.paraphrase,
+        slots=sorted(held_out_slots(recipe)),
     )
     rows = [{"seat": seat, "view": asdict(view)} for seat, seat_views in views.items() for view in seat_views]
     atomic_write.replace(
@@ -89,7 +92,8 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
             f"{path}, line 1: the {seat} was played by {head.models[seat]}; expected {own}, which is trained here: "
             "other models have other tokens"
         )
-    kept, wanted = _worth(head.reward, head.paraphrase), _worth(recipe.reward, recipe.held_out.paraphrase)
+    kept = _worth(head.reward, head.paraphrase, head.slots)
+    wanted = _worth(recipe.reward, recipe.held_out.paraphrase, sorted(held_out_slots(recipe)))
     if other := [key for key in kept if kept[key] != wanted[key]]:
         was, here = _set(kept, other), _set(wanted, other)
         raise ValueError(
@@ -99,10 +103,11 @@ def read_views(path: Path, recipe: Recipe, scenario: Scenario, seat: str) -> lis
     return views_by_seat[seat]
 
 
-def _worth(reward: Reward, paraphrase: int) -> dict[str, object]:
+def _worth(reward: Reward, paraphrase: int, slots: Sequence[str]) -> dict[str, object]:
     return {
         **{f"reward.{key}": value for key, value in reward.model_dump(mode="json").items()},
         "held_out.paraphrase": paraphrase,
+        "held_out.slots": list(slots),
     }
 
 

@@ -27,7 +27,7 @@ from lab.transcripts.transcript import Source, Transcript, own_turns
 from metrics.judges import LINES, Judge
 from metrics.judges.pair_retrieval import Embed
 from scenarios.jobs.recipe import Recipe
-from scenarios.jobs.training import split
+from scenarios.jobs.training import held_out_slots, split, without_slots
 from scenarios.jobs.training_keys import Reward
 from scenarios.personas import load_personas, named_personas
 from scenarios.records import Persona, derive_seed
@@ -66,8 +66,8 @@ def load_training_data(
     """The views that a seat learns from, each line with its reward (range as in `rewards.rewarded`).
 
     The parts of a reward come from labels where there are any (prompt_to_line then has weight 1 where the recipe gives
-    it 0), else from stored judgements, else from `judge`, for the parts with a weight. Tripwires cost the same penalty
-    as in online training.
+    it 0), else from stored judgements (where no slots are held out), else from `judge`, for the parts with a weight.
+    Tripwires cost the same penalty as in online training.
 
     `scenario` is the one that the training plays; `engine` is that of the seat's model. Raises ValueError where there
     is nothing to learn from.
@@ -78,6 +78,7 @@ def load_training_data(
         judge=lambda pairs: judge_all([judge], [pair for pair in pairs if pair.metric in judged])
     )
     views = list(data.views[seat])
+    slots = held_out_slots(recipe)
     for source in data.sources:
         if source.scenario is None:
             talks, known = recited(source, seat, scenario.seats[seat].instruction, engine), _labelled(source)
@@ -85,9 +86,13 @@ def load_training_data(
         else:
             talks, known = (
                 replayed(source, seat, scenario.seats[seat].model, engine),
-                _judged(source, scenario, judge.name),
+                {} if slots else _judged(source, scenario, judge.name),  # judged anew without the held-out slots
             )
             weighed = reward
+        talks = [
+            replace(talk, cast={name: without_slots(persona, slots) for name, persona in talk.cast.items()})
+            for talk in talks
+        ]
         views += rewarded(talks, weighed, scorer, embed, known)[0]
     learnt = teaching(views, recipe.method, seat, reward)
     random.Random(derive_seed(recipe.seed, "data")).shuffle(learnt)

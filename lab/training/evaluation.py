@@ -5,8 +5,9 @@ reduction = 1 - (1 - consistency of the arm) / (1 - consistency of the base mode
 inconsistency, over the same personas on both sides. It is at most 1; below 0 the arm is worse; NaN where the base model
 contradicted nothing. The units of all intervals are personas, each with all its dialogues.
 
-Two things are held out: personas, and a paraphrase of the questions. Held-out personas are asked, in dialogues and Q&A
-probes, in the paraphrase that training never used.
+Held out are personas, a paraphrase of the questions and, where the recipe says so, slots of facts. Held-out personas
+are asked, in dialogues and Q&A probes, in the paraphrase that training never used. Answers about facts of held-out
+slots are a measure of their own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from lab.store.run_store import create
 from lab.training.rewards import PENALISED
 from lab.training.rollouts import trained
 from metrics import UNSCORED
-from metrics.catalogue import CONSISTENCIES
+from metrics.catalogue import CONSISTENCIES, EVALUATED, QA_UNSEEN
 from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
 from metrics.measure import measure_run
@@ -40,9 +41,10 @@ from metrics.stats.shares import share_of_counts
 from metrics.tripwires import SHARES, TRIPWIRES
 from scenarios import personas as people
 from scenarios.jobs.recipe import Recipe, all_played, elsewhere, played
-from scenarios.jobs.training import other_speaker, pool, split
+from scenarios.jobs.training import held_out_slots, other_speaker, pool, split
 from scenarios.records import SEATS, Persona, derive_seed
 from scenarios.scenario import Scenario
+from scenarios.schema import Measure
 from scenarios.yaml_files import ScenarioError
 
 BASE = "base"
@@ -236,14 +238,31 @@ def evaluate(
             cards=setup.cards(),
         )
         store.finish("finished", metrics=rows)
+    rows = _slots_apart(rows, turns, judgements, held_out_slots(recipe), how)
     sums = {
         key: _by_person(consistency_sums.by_conversation, [seats[key[2]].id for seats in setup.cast])
         for key, consistency_sums in of_run(turns, judgements, rows, window=how.window).items()
-        if key[0] in CONSISTENCIES and key[2] in recipe.seats()
+        if key[0] in EVALUATED and key[2] in recipe.seats()
     }
     return ConditionResult(
         condition, rows.filter(pl.col("seat").is_in(recipe.seats())), sums, store.manifest["counts"]["failed"]
     )
+
+
+def _slots_apart(
+    rows: pl.DataFrame, turns: pl.DataFrame, judgements: pl.DataFrame, slots: Sequence[str], how: Measure
+) -> pl.DataFrame:
+    """The rows with answers about facts of these slots as a measure of their own, QA_UNSEEN, and not as `qa`."""
+    if not slots:
+        return rows
+    unseen, answers = pl.col("against").is_in(list(slots)), judgements.filter(pl.col("metric") == "qa")
+    others, apart = (
+        measure_run(turns, answers.filter(part), metrics=["qa"], window=how.window, confidence=how.confidence)
+        for part in (~unseen, unseen)
+    )
+    names = {"qa": QA_UNSEEN, UNSCORED + "qa": UNSCORED + QA_UNSEEN}
+    apart = apart.filter(pl.col("metric").is_in(list(names))).with_columns(pl.col("metric").replace(names))
+    return pl.concat([rows.filter(~pl.col("metric").is_in(others["metric"].unique().to_list())), others, apart])
 
 
 def staged(
@@ -308,12 +327,12 @@ def evaluation_frame(recipe: Recipe, evaluated: Sequence[ConditionResult], *, co
             (row["metric"], row["judge"], row["seat"]): row["value"]
             for row in run.filter(pl.col("metric").str.starts_with(UNSCORED)).iter_rows(named=True)
         }
-        for row in run.filter(pl.col("metric").is_in([*CONSISTENCIES, *TRIPWIRES])).iter_rows(named=True):
+        for row in run.filter(pl.col("metric").is_in([*EVALUATED, *TRIPWIRES])).iter_rows(named=True):
             key = (row["metric"], row["judge"], row["seat"])
             measures = {name: row[name] for name in ("metric", "judge", "seat", "value", "low", "high", "n")}
             if own := result.sums.get(key):
                 counts = np.stack(list(own.values()))
-                if row["metric"] in (*CONSISTENCIES, *SHARES):
+                if row["metric"] in (*EVALUATED, *SHARES):
                     interval = share_of_counts(counts[:, 0], counts[:, 1], confidence=confidence)
                 else:
                     interval = clustered_statistic(counts, mean, n=row["n"], confidence=confidence)

@@ -21,7 +21,7 @@ from lab.training.reward_parts import Rollout, has_probes
 from metrics.judges import Judge
 from scenarios import personas as people
 from scenarios.jobs.recipe import Recipe, played
-from scenarios.jobs.training import pool
+from scenarios.jobs.training import held_out_slots, pool, without_slots
 from scenarios.records import Line, derive_seed
 from scenarios.scenario import Scenario
 
@@ -104,8 +104,8 @@ def _talks(
     first: int,
 ) -> list[Rollout]:
     """The dialogues of a step in one scenario, numbered from `first` on."""
-    alike = recipe.compares_episodes()
-    cast = people.cast(scenario)
+    alike, slots = recipe.compares_episodes(), held_out_slots(recipe)
+    cast = [{name: without_slots(persona, slots) for name, persona in seats.items()} for seats in people.cast(scenario)]
     if alike:
         cast = [
             seats for seats in cast[: -(-len(cast) // recipe.num_generations)] for _ in range(recipe.num_generations)

@@ -5,15 +5,16 @@ evaluated.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scenarios.input_files import home_expanded, is_file
 from scenarios.jobs.recipe import Recipe, all_played, persona_files, played, shared_overrides
 from scenarios.overrides import as_items, override
 from scenarios.persona_schema import SAMPLE
-from scenarios.personas import load_personas, named_personas
-from scenarios.records import derive_seed
+from scenarios.personas import NAME_SLOT, load_personas, named_personas
+from scenarios.records import Persona, derive_seed
 from scenarios.scenario import Scenario, load_scenario
 from scenarios.schema import SeatConfig
 from scenarios.suggestions import nearest_path
@@ -47,7 +48,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         }
     )
     try:
-        for check in (_overridden, _apart, split, _cast, _trainable, _worded):
+        for check in (_overridden, _apart, split, held_out_slots, _cast, _trainable, _worded):
             check(recipe)
     except ScenarioError as error:
         raise (error if error.where else document.error(error.problem, error.key)) from None
@@ -174,6 +175,38 @@ def drawable(scenario: Scenario) -> list[str]:
         for persona in load_personas(scenario.personas)
         if scenario.persona_pool is None or persona.id in scenario.persona_pool
     ]
+
+
+def held_out_slots(recipe: Recipe) -> list[str]:
+    """The ids of the slots whose facts training never asks for and never rewards; a share is drawn among all but the
+    name's.
+
+    Raises ScenarioError for an id that no persona has a fact of, and where no slot is left or held out.
+    """
+    wanted, key = recipe.held_out.slots, ("held_out", "slots")
+    if wanted == []:
+        return []
+    people = load_personas(persona_files(all_played(recipe)))
+    known = list(dict.fromkeys(fact.id for person in people for fact in person.facts))
+    if isinstance(wanted, list):
+        out = wanted
+        if strange := [name for name in out if name not in known]:
+            raise ScenarioError(f"holds {strange[0]!r}; expected slots of the personas: {', '.join(known)}", key)
+    else:
+        own = [name for name in known if name != NAME_SLOT]
+        out = random.Random(derive_seed(recipe.seed, "held out slots")).sample(own, round(wanted * len(own)))
+    if not out or not set(known) - set(out):
+        raise ScenarioError(
+            f"leaves {len(set(known) - set(out))} of {len(known)} slots to learn with; expected at least one, and one "
+            "that is held out",
+            key,
+        )
+    return out
+
+
+def without_slots(persona: Persona, slots: Collection[str]) -> Persona:
+    """The persona without its facts of these slots; its card stays as it is."""
+    return replace(persona, facts=tuple(fact for fact in persona.facts if fact.id not in slots)) if slots else persona
 
 
 def pool(scenario: Scenario, people: Sequence[str]) -> list[str]:

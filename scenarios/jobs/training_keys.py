@@ -105,10 +105,14 @@ class Reward(Strict):
 
 
 class HeldOut(Strict):
-    """The personas and the paraphrase that training never uses."""
+    """The personas, the slots and the paraphrase that training never uses."""
 
     personas: Share | list[str] = Field(
         default=0.5, description="a share of the personas that can be drawn, or their ids"
+    )
+    slots: Share | list[str] = Field(
+        default=[],
+        description="ids of slots, or a share of them: facts of these are never asked for and never rewarded",
     )
     paraphrase: int = Field(
         default=1,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scenarios.jobs.recipe import all_played, played
-from scenarios.jobs.training import load_recipe, split
+from scenarios.jobs.training import held_out_slots, load_recipe, split, without_slots
 from scenarios.personas import load_personas
 from scenarios.scenario import load_scenario
 from scenarios.yaml_files import ScenarioError
@@ -37,6 +37,16 @@ def test_held_out_personas_may_be_named():
     assert out == ["grace", "leon"] and "grace" not in learnt
 
 
+def test_slots_are_held_out_by_name_or_as_a_share_without_the_name():
+    assert held_out_slots(load_recipe(QUICK)) == []
+    assert held_out_slots(load_recipe(QUICK, ["held_out.slots=[pet, name]"])) == ["pet", "name"]
+    drawn = [held_out_slots(load_recipe(QUICK, ["held_out.slots=0.3", f"seed={seed}"])) for seed in range(4)]
+    assert all(len(slots) == 2 and "name" not in slots for slots in drawn) and len(set(map(tuple, drawn))) > 1
+    grace = next(person for person in load_personas("scenarios/personas/townsfolk.yaml") if person.id == "grace")
+    assert [fact.id for fact in without_slots(grace, ["pet"]).facts] == [f.id for f in grace.facts if f.id != "pet"]
+    assert without_slots(grace, ["pet"]).card == grace.card and "tortoise" in grace.card
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -62,6 +72,9 @@ def test_held_out_personas_may_be_named():
         ("scenario=[interview.yaml, interview.yaml]", "like an earlier one"),
         ("evaluation.scenario=interview.yaml", "is interview.yaml, which is trained on"),
         ("evaluation.scenario=[../therapy.yaml, ../therapy.yaml]", "like another scenario"),
+        ("held_out.slots=[shoes]", "holds 'shoes'; expected slots of the personas: name, age, job"),
+        ("held_out.slots=0.0", "leaves 8 of 8 slots"),
+        ("held_out.slots=[name, age, job, home, origin, pet, dish, instrument]", "leaves 0 of 8 slots"),
         ("tuning.reward_to_go=true", "tuning.scale_rewards false"),
         ("curriculum={turns: 2}", "curriculum.steps is missing"),
     ],

@@ -46,13 +46,14 @@ def test_views_written_and_read_are_the_same_to_the_last_bit(tmp_path, recipe):
 
 
 def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(tmp_path, recipe, tiny_name):
-    settings = recipe("overrides={seats.assistant.script: [Well.]}", "held_out.paraphrase=2")
+    settings = recipe("overrides={seats.assistant.script: [Well.]}", "held_out={paraphrase: 2, slots: [pet]}")
     head = json.loads(kept(tmp_path, settings, user=KEPT).read_bytes().splitlines()[0])
     assert head == {
         "scenario": "small",
         "models": {"user": tiny_name, "assistant": "a script"},
         "views": {"user": 3},
         "paraphrase": 2,
+        "slots": ["pet"],
         "reward": {
             "prompt_to_line": 1.0,
             "line_to_line": 0.0,
@@ -71,6 +72,7 @@ def test_a_file_of_views_tells_who_spoke_where_and_what_its_lines_are_worth_by(t
     [
         ("reward.judge=likelihood", "reward.judge=ledger", "reward.judge=likelihood"),
         ("held_out.paraphrase=2", "held_out.paraphrase=1", "held_out.paraphrase=2"),
+        ("held_out.slots=[pet]", "held_out.slots=[]", "held_out.slots=['pet']"),
         (
             "reward={prompt_to_line: 0.5, line_to_line: 2, qa: 0}",
             "reward.prompt_to_line=1.0 reward.line_to_line=0.0",

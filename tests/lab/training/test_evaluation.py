@@ -11,13 +11,23 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from metric_frames import judgements_frame, turns_frame
 
-from lab.training.evaluation import ConditionResult, evaluation_conditions, evaluation_frame, reduction, staged
+from lab.training.evaluation import (
+    ConditionResult,
+    _slots_apart,
+    evaluation_conditions,
+    evaluation_frame,
+    reduction,
+    staged,
+)
 from lab.training.reward_parts import REWARDS, has_probes
+from metrics.measure import measure_run
 from metrics.stats.shares import share_of_counts
 from scenarios.jobs.training import load_recipe, split
 from scenarios.personas import load_personas
 from scenarios.records import SEATS
+from scenarios.schema import Measure
 from scenarios.yaml_files import ScenarioError
 
 QUICK = "scenarios/training/quick.yaml"
@@ -201,6 +211,22 @@ def test_table_says_what_was_rewarded_and_clusters_by_person():
     assert all_right["low"] < 1.0 == all_right["high"]
     assert by["grpo", "answer_match"]["reduction"] == 1.0 and by["base", "answer_match"]["reduction"] is None
     assert by["grpo", "answer_reader"]["reduction"] is None  # nothing was summed
+
+
+def test_answers_about_held_out_slots_are_a_measure_of_their_own():
+    turns = turns_frame([(0, 1, "user"), (1, 1, "user")])
+    judged = [(0, 1, "prompt_to_line", "persona", False)]
+    judged += [(c, 1, "qa", fact, fact == "pet") for c in (0, 1) for fact in ("job", "home", "pet")]
+    judgements = judgements_frame([*judged, (1, 1, "qa", "dish", None)])
+    how = Measure(metrics=["prompt_to_line", "qa"])
+    rows = measure_run(turns, judgements, metrics=how.metrics, window=how.window, confidence=how.confidence)
+    assert _slots_apart(rows, turns, judgements, [], how) is rows
+    apart = _slots_apart(rows, turns, judgements, ["pet", "dish"], how).filter(pl.col("level") == "run")
+    values = dict(apart.select("metric", "value").iter_rows())
+    assert (values["prompt_to_line"], values["qa"], values["qa_held_out_slots"]) == (1.0, 1.0, 0.0)
+    # one of three answers could not be scored, and none of the others
+    assert (values["unscored_qa"], values["unscored_qa_held_out_slots"]) == (0.0, pytest.approx(1 / 3))
+    assert apart["metric"].n_unique() == len(apart)
 
 
 def test_training_never_asks_in_the_held_out_wording():

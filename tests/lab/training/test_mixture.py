@@ -17,6 +17,7 @@ from lab.training.loop import TrainingLoop, learner
 from lab.training.rollouts import dialogues_by_scenario, talks
 from scenarios.jobs.recipe import all_played, played
 from scenarios.jobs.training import split
+from scenarios.personas import load_personas
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BOTH = "scenario=[small.yaml, {scenario: other.yaml, weight: 3}]"
@@ -60,6 +61,24 @@ def test_a_step_numbers_its_dialogues_over_all_scenarios_and_plays_the_first_as_
     alone = rollouts(mixed(*SMALL, "conversations=1"), tiny_engine, step)
     assert alone[0].lines[1].token_ids == played_here[0].lines[1].token_ids != played_here[1].lines[1].token_ids
     assert all(talk.cast["user"].id in split(recipe)[0] for talk in played_here)
+
+
+def test_held_out_slots_are_never_asked_for_and_never_rewarded(mixed, tiny_engine):
+    """Of three slots left, all are asked for in the dialogues and in probes; the card tells of all."""
+    left = ["name", "age", "job"]
+    out = "held_out.slots=[home, origin, pet, dish, instrument]"
+    overrides = (
+        "overrides={turns: 6, graph.nodes.hello.says: ['{fact.question}'], graph.nodes.chat.says: ['{fact.question}']}"
+    )
+    recipe = mixed(*SMALL, out, overrides, "reward={qa: 1, probes: 8}")
+    views = rollouts(recipe, tiny_engine)
+    facts = {fact.id: fact for person in load_personas(played(recipe).personas) for fact in person.facts}
+    asked = [line.text for talk in views for line in talk.lines if line.seat == "assistant"]
+    assert {fact.id for fact in facts.values() if any(fact.question in text for text in asked)} == set(left)
+    assert {spoken.about for talk in views for spoken in talk.spoken if spoken.about} == set(left)
+    for talk in views:
+        person = talk.cast["user"]
+        assert [fact.id for fact in person.facts] == left and "your one and only pet" in person.card.lower()
 
 
 def training(recipe, engine, at):
