@@ -2,7 +2,7 @@
 # make test-fast: those of them that start nothing and load no real weights, for while one edits.
 # make test-slow: whole jobs on the embedded model, and clusters whose nodes are killed.
 # make test-vllm: the tests on a real vLLM server, which gets an environment of its own under the cache (see tests/test_vllm.py).
-# make fuzz: 20,000 odd inputs, at random; make test has a few of them, always the same.
+# make fuzz: 22,000 odd inputs, at random; make test has a few of them, always the same.
 # make lint: formatting, names and habits (ruff), types (pyright).
 # make docs: the site of docs/, built into build/site, every link checked.
 PYTHON ?= python3

@@ -47,7 +47,7 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def home_expanded(path: str) -> Path:
+def home_expanded(path: str | os.PathLike[str]) -> Path:
     """The path with a folder in place of "~" or "~NAME", where there is one."""
     try:
         return Path(path).expanduser()

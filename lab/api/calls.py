@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lab.api.inputs import PATHS, Conversation, Overrides, PathLike, file_of, items_of, scenario_of, sources_of
 from lab.store.session import LOG, apart
+from scenarios.input_files import home_expanded
 from scenarios.suggestions import nearest
 from scenarios.yaml_files import check_type
 
@@ -217,7 +218,7 @@ def read_personas(
     limit = _whole("limit", limit)
     read = read_people(path, form=form, column=column, limit=limit)
     if read.form == "yaml":
-        return load_personas(Path(path).expanduser())[:limit]
+        return load_personas(home_expanded(path))[:limit]
     return tuple(find_persona(person, []) for person in read.people)
 
 
@@ -257,7 +258,7 @@ def _listed(argument: str, names: str | Sequence[str]) -> str:
 
 def _folder(path: PathLike, argument: str = "runs") -> Path:
     check_type(argument, path, PATHS, "the path of a folder")
-    return Path(path).expanduser()
+    return home_expanded(path)
 
 
 def _check_place(runs: PathLike, address: str | None, progress: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import scenarios
+from scenarios.input_files import home_expanded
 from scenarios.overrides import as_items
 from scenarios.suggestions import nearest
 from scenarios.yaml_files import check_type, shown
@@ -36,7 +37,7 @@ def file_of(name: PathLike, folders: Sequence[str], kind: str) -> Path:
     """
     expected = f"the path of a YAML file, the name of a {kind} that comes with the lab, or a loaded one"
     check_type(kind, name, PATHS, expected)
-    path = Path(name).expanduser()
+    path = home_expanded(name)
     if path.suffix or len(path.parts) != 1 or path.exists():
         return path
     known = {file.stem: file for folder in folders for file in sorted((BUILT_IN / folder).glob("*.yaml"))}
@@ -103,7 +104,7 @@ def sources_of(
         raise ValueError(f"there are no transcripts; expected {TRANSCRIPTS}")
     for item in given:
         check_type("a transcript", item, (*PATHS, Mapping, Sequence), TRANSCRIPTS)
-    paths = [Path(item).expanduser() for item in given if isinstance(item, str | os.PathLike)]
+    paths = [home_expanded(item) for item in given if isinstance(item, str | os.PathLike)]
     if len(paths) == len(given):
         return [read_transcripts(path, form, limit) for path in paths]
     if paths:

@@ -11,6 +11,7 @@ from lab.persona_files import records, rows
 from lab.persona_files.character_cards import png_card
 from lab.persona_files.rows import FORMS, Row
 from lab.store.hub_rows import HUB, hub_rows
+from scenarios.input_files import home_expanded
 from scenarios.persona_notes import same_names
 from scenarios.persona_schema import PersonasFile, PersonaSpec
 from scenarios.personas import id_from
@@ -49,7 +50,7 @@ def read_people(
     name = os.fspath(path)
     if name.startswith(HUB):
         return _collected(name, "a data set of the hub", hub_rows(name), column, limit)
-    file = Path(name).expanduser()
+    file = home_expanded(name)
     form = form or rows.form_of(file)
     if form == "yaml":
         return _own_file(file, limit)

@@ -4,7 +4,6 @@ plots.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -22,7 +21,6 @@ from scenarios.messages import clean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FINDING = "finding.json"
 STYLES = {
     "confirms": "bold green",
     "refutes": "bold red",
@@ -39,19 +37,6 @@ class FindingTable:
     title: str
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
-
-
-def finding_of(folder: Path) -> dict | None:
-    """The content of finding.json; None where the folder has none (yet). Raises ValueError where it is damaged."""
-    file = folder / FINDING
-    if not file.is_file():
-        return None
-    try:
-        finding = json.loads(file.read_bytes())
-        finding_tables(finding)
-        return finding
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{file} is damaged; expected it as it was written") from None
 
 
 def finding_sentences(finding: Mapping) -> list[str]:

@@ -4,7 +4,6 @@ diverge.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,10 +72,7 @@ def store_comparison(path: Path) -> ForkComparison | None:
         return None
     events, frames = read_events(path), read_frames(path)
     scenario = read_yaml(path / "scenario.yaml").data
-    try:
-        original = [json.loads(line) for line in (path / ORIGINAL).read_bytes().splitlines()]
-    except ValueError:
-        raise ValueError(f"{path / ORIGINAL} is damaged; expected one event per line, as it was written") from None
+    original = read_events(path, ORIGINAL)
     failed = sorted(event["conversation"] for event in ends(events).values() if event["status"] == "failed")
     before = {"turns": turns_frame("", original), "judgements": judgements_frame("", original)}
     after = {name: frames[name].filter(~pl.col("conversation").is_in(failed)) for name in ("turns", "judgements")}

@@ -42,7 +42,7 @@ def side(path: Path, mark: str = "") -> Side:
     """The run or training in a folder, with everything that a page shows. Raises ValueError where it is neither, or
     damaged.
     """
-    from lab.reports.finding_report import finding_of
+    from lab.store.finding import finding_of
 
     manifest, events, frames = read_run(path)
     if (path / "training.parquet").is_file():

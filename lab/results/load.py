@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lab.progress.trials_table import FILE, read_trials
-from lab.reports.finding_report import finding_of, finding_plots
+from lab.reports.finding_report import finding_plots
 from lab.store.event_log import read_events
+from lab.store.finding import finding_of
 from lab.store.frames import (
     COMPARED,
     EVALUATION,
@@ -35,6 +36,7 @@ from lab.store.frames import (
 )
 from lab.store.run_store import MANIFEST, SCENARIO, SWEEP, read_manifest
 from lab.store.stored_frames import read_steps, read_stored
+from scenarios.input_files import home_expanded
 from scenarios.jobs.study import KEY
 from scenarios.records import SEATS, Line, Persona
 from scenarios.yaml_files import check_type, read_yaml
@@ -63,7 +65,7 @@ def load_run(path: str | Path) -> Run:
     Raises ValueError, with the path and what was expected, where the folder is none of these or is damaged.
     """
     check_type("path", path, (str, os.PathLike), "the path of a folder")
-    path = Path(path).expanduser()
+    path = home_expanded(path)
     if (path / f"{COMPARISON}.parquet").is_file() and not (path / MANIFEST).exists():
         return Run(path, COMPARISON, {}, {COMPARISON: read_stored(path / f"{COMPARISON}.parquet", COMPARED)})
     manifest = read_manifest(path)

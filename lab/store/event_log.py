@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from functools import cache
 from math import isfinite
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, get_args
+from typing import IO, Annotated, Any, get_args
 
 from pydantic import AfterValidator, Discriminator, Tag, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator, from_json
@@ -22,7 +23,9 @@ from scenarios.yaml_files import shown
 
 EVENTS = "events.jsonl"
 RUN_FOLDER = "such as runs/20260101T120000Z-name-1a2b"  # what messages say of a folder that is expected
+LONGEST = 2**28  # bytes of a line
 NO_EVENT = "not an event (one JSON object with an `event` key and that event's fields)"
+TOO_LONG = f"is longer than {LONGEST >> 20} MiB; expected one event per line"
 _KIND = re.compile(rb'\{"event": "(\w+)"')  # how the lab begins a line
 _TURN = re.compile("[0-9]{1,7}")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # which no UTF-8 holds
@@ -42,23 +45,33 @@ def check_folder(path: Path) -> None:
     raise ValueError(f"{path} is no run: it is a file; expected the folder of a run, {RUN_FOLDER}{around}")
 
 
-def read_events(run_dir: str | Path) -> list[dict]:
+def read_events(run_dir: str | Path, name: str = EVENTS) -> list[dict]:
     """All complete events, oldest first, without an incomplete last line (a running run may be writing it).
 
-    Raises ValueError where there is no log, and for the first damaged line before the last.
+    Raises ValueError where there is no log of that name, and for the first damaged line before the last.
     """
-    return list(stream_events(run_dir))
+    return list(stream_events(run_dir, name))
 
 
-def stream_events(run_dir: str | Path) -> Iterator[dict]:
+def stream_events(run_dir: str | Path, name: str = EVENTS) -> Iterator[dict]:
     """The events of `read_events` one at a time, for long runs."""
     check_folder(Path(run_dir))
-    path = Path(run_dir) / EVENTS
+    path = Path(run_dir) / name
     if not path.is_file():
-        raise ValueError(f"{run_dir} is no run: it has no {EVENTS}")
+        raise ValueError(f"{run_dir} is no run: it has no {name}")
     with path.open("rb") as file:
-        for event, _ in whole_events(file, path):
+        for event, _ in whole_events(lines_of(file, path), path):
             yield event
+
+
+def lines_of(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines of a log, each with its end. Raises ValueError for a line that is longer than LONGEST."""
+    for number in itertools.count(1):
+        if not (line := file.readline(LONGEST)):
+            return
+        if len(line) == LONGEST:
+            raise ValueError(f"{path}, line {number}: {TOO_LONG}")
+        yield line
 
 
 def whole_events(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:

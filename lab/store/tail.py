@@ -6,7 +6,7 @@ import os
 from collections import deque
 from pathlib import Path
 
-from lab.store.event_log import NO_EVENT, EventError, event_of
+from lab.store.event_log import LONGEST, NO_EVENT, TOO_LONG, EventError, event_of
 from scenarios.input_files import regular
 
 CHUNK = 2**20  # bytes read at once
@@ -61,9 +61,11 @@ class Log:
                     self._taken, self.line, self.begun_again = 0, 0, self.begun_again + 1
                 self._file = status.st_ino
                 file.seek(self._taken)
-                data = file.read(CHUNK)
-                while b"\n" not in data and (more := file.read(CHUNK)):
-                    data += more
+                data = more = file.read(CHUNK)
+                while more and b"\n" not in more:
+                    data += (more := file.read(CHUNK))
+                    if len(data) > LONGEST:
+                        raise ValueError(f"{self.path}, line {self.line + 1}: {TOO_LONG}")
         except FileNotFoundError:
             if self._taken:
                 raise ValueError(f"{self.path} has gone while it was read; expected it to stay") from None

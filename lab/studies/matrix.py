@@ -47,7 +47,7 @@ def play_study(
 
 def finding_row(model: str, study: str, size: str, run: Path | None, why: str | None = None) -> dict:
     """A row of findings.parquet; without a finding, `why` holds the reason."""
-    from lab.reports.finding_report import finding_of
+    from lab.store.finding import finding_of
     from lab.store.run_store import read_manifest
 
     finding = (finding_of(run) if run else None) or {

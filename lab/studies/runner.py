@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pydantic import create_model
 
 import metrics.studies
+from lab.store.finding import FINDING
 from lab.store.output import say, say_json
 from lab.store.run_store import RunStore
 from lab.store.session import LOG, aside, carried_out, unfinished
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from lab.live.display import Onlooker
 
 
-FINDING, ANSWERS = "finding.json", "answers.parquet"
+ANSWERS = "answers.parquet"
 UNKNOWN = re.compile(r"(?<![\w+-])[+-]?nan%?(?!\w)")  # a number of a reading that is not known
 
 

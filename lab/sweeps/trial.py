@@ -124,7 +124,7 @@ def outcome(folder: Path) -> dict:
     The rows are a run's metrics at the level of the run, the trained model's evaluation with held-out personas, or a
     study's finding, then with `verdict`. Raises ValueError where the folder is no run's.
     """
-    from lab.reports.finding_report import finding_of
+    from lab.store.finding import finding_of
 
     manifest = read_manifest(folder)
     if finding := finding_of(folder):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from lab.training.reward_parts import Rollout
 from lab.transcripts.transcript import Source, Transcript, own_turns
 from scenarios import graph as graphs
 from scenarios import personas as people
+from scenarios.input_files import exists, home_expanded
 from scenarios.records import SEATS
 from scenarios.scenario import Scenario
 
@@ -29,7 +29,8 @@ from scenarios.scenario import Scenario
 def base_of(model: str) -> str:
     """The name of the base model, without an adapter; an existing path is made absolute."""
     base = model.partition(":")[0]
-    return str(Path(base).expanduser().resolve()) if Path(base).expanduser().exists() else base
+    path = home_expanded(base)
+    return str(path.resolve()) if exists(path) else base
 
 
 class Reciter:

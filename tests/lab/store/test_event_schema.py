@@ -19,7 +19,7 @@ from lab.progress.story import story
 from lab.progress.study import StudyProgress
 from lab.progress.sweep import SweepProgress
 from lab.progress.training import TrainingProgress
-from lab.store import stored_frames
+from lab.store import event_log, stored_frames, tail
 from lab.store.event_log import EventError, event_of, read_events
 from lab.store.events import KINDS
 from lab.store.fields import Moment
@@ -263,3 +263,12 @@ def test_a_frame_that_says_it_holds_too_much_is_refused_before_it_is_read(tmp_pa
     with pytest.raises(ValueError, match=r"says that it holds 3 rows and 0 MiB; expected at most 2"):
         read_stored(tmp_path / "turns.parquet", TURNS)
     assert read_stored(tmp_path / "metrics.parquet", METRICS, optional=True).schema == pl.Schema(METRICS)
+
+
+def test_a_line_without_end_is_refused_before_it_is_held(tmp_path, monkeypatch):
+    for module in (event_log, tail):
+        monkeypatch.setattr(module, "LONGEST", 2**21)
+    (tmp_path / event_log.EVENTS).write_bytes(b'{"event": "no' + b"o" * 2**24)
+    for read in (read_events, lambda folder: Log(folder / event_log.EVENTS).next()):
+        with pytest.raises(ValueError, match=r"line 1: is longer than 256 MiB; expected one event per line"):
+            read(tmp_path)
