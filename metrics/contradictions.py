@@ -62,9 +62,17 @@ def graph(
     the graph. Raises ValueError where a judgement's line is not in `turns`.
     """
     network, spans = networkx.MultiDiGraph(), spans or {}
-    rows = turns.select("conversation", "turn", "seat", "persona", "node", "text").to_dicts()
-    said = {(line["conversation"], line["turn"]): line for line in rows}
-    for judgement in contradicting(judgements).to_dicts():
+    found = contradicting(judgements)
+    pairs = found.filter(metric="line_to_line").select("conversation", turn=pl.col("against").cast(pl.Int64))
+    places = pl.concat([found.select("conversation", "turn"), pairs], how="vertical_relaxed").cast(
+        {name: turns.schema[name] for name in ("conversation", "turn")}
+    )
+    lines = turns.select("conversation", "turn", "seat", "persona", "node", "text")
+    said = {
+        (line["conversation"], line["turn"]): line
+        for line in lines.join(places, on=["conversation", "turn"], how="semi").iter_rows(named=True)
+    }
+    for judgement in found.iter_rows(named=True):
         conversation, turn, metric, against = (judgement[key] for key in ("conversation", "turn", "metric", "against"))
         line = said.get((conversation, turn))
         if line is None:

@@ -204,9 +204,14 @@ def _spec(path: Path, text: str) -> PersonasFile:
 
 
 @lru_cache(FILES_KEPT)
+def _slots(path: Path, text: str) -> dict[str, SlotSpec]:
+    return validate(_document(path, text), SlotsFile).slots
+
+
+@lru_cache(FILES_KEPT)
 def _personas(path: Path, text: str, slots_file: Path | None, slots_text: str) -> tuple[Persona, ...]:
     document, spec = _document(path, text), _spec(path, text)
-    slots = validate(_document(slots_file, slots_text), SlotsFile).slots if slots_file else {}
+    slots = _slots(slots_file, slots_text) if slots_file else {}
     ids = _ids(document, spec.personas)
     try:
         facts = [_fact_specs(("personas", place), person, slots) for place, person in enumerate(spec.personas)]
@@ -232,7 +237,7 @@ def _slots_file(path: Path, text: str) -> Path | None:
 def _slots_beside(path: Path) -> dict[str, SlotSpec]:
     """The slots that a persona file names."""
     file = _slots_file(path, yaml_text(path))
-    return load_slots(file) if file else {}
+    return _slots(file, yaml_text(file)) if file else {}
 
 
 def _ids(document: Document, people: Sequence[PersonaSpec]) -> list[str]:

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,6 +32,7 @@ from scenarios.spoken import Speaker, spoken_words
 from scenarios.yaml_files import KINDS, ScenarioError
 
 OWN_SLOTS = Path(scenarios.__file__).parent / "personas" / "townsfolk.yaml"
+PEOPLE_KEPT = 10_000
 SEAT_OF: dict[Literal["P1", "P2"], str] = {
     "P1": ASSISTANT,
     "P2": USER,
@@ -259,11 +261,18 @@ def _with_facts(role: str, given: PersonaSpec) -> Persona:
     """The persona, whose facts have the wordings of the lab's own slots where they have none. Equal personas without an
     id get equal ids.
     """
-    digest = hashlib.blake2b(given.model_dump_json().encode(), digest_size=4).hexdigest()
     try:
-        known = find_persona(given, [OWN_SLOTS])
+        return _person(given.model_dump_json())
     except ScenarioError as error:
         raise ScenarioError(error.problem, ("personas", role, *error.key)) from None
+
+
+@lru_cache(PEOPLE_KEPT)
+def _person(spec: str) -> Persona:
+    """The persona of a PersonaSpec as JSON. Equal texts give one object, since many conversations may have it."""
+    given = PersonaSpec.model_validate_json(spec)
+    known = find_persona(given, [OWN_SLOTS])
+    digest = hashlib.blake2b(spec.encode(), digest_size=4).hexdigest()
     return known if given.id else replace(known, id=f"{known.id}-{digest}")
 
 

@@ -21,11 +21,11 @@ characters, and, line to line, one of more than `MOST_CLAIMS` claims.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metrics.judges import NO_FACTS, Pair, is_blank, judgement, too_long
+from metrics.judges import LINES, NO_FACTS, Pair, is_blank, judgement, too_long
 from metrics.judges.text.claims import Claim, claims, covers, may_be
 from metrics.judges.text.wording import ANY, SUSPECT
 from scenarios.records import Fact, Judgement, Persona, Slot
@@ -51,10 +51,19 @@ class Ledger:
         Line to line: one, whose span is in the later line. Blank lines, personas without facts and other metrics are
         unscored.
         """
-        return [row for pair in pairs for row in self._rows(pair)]
+        readings: dict[tuple[int, str, str, str], _Reading | str] = {}  # a line is read again for every later one
 
-    def _rows(self, pair: Pair) -> list[Judgement]:
-        if pair.metric not in ("prompt_to_line", "line_to_line"):
+        def read(pair: Pair, text: str) -> _Reading | str:
+            partner = pair.partner.name if pair.partner else ""
+            key = (id(pair.persona), pair.seat, partner, text)
+            if key not in readings:
+                readings[key] = _reading(text, pair.seat, pair.persona.name, partner, slots_of(pair.persona))
+            return readings[key]
+
+        return [row for pair in pairs for row in self._rows(pair, read)]
+
+    def _rows(self, pair: Pair, read: Callable[[Pair, str], _Reading | str]) -> list[Judgement]:
+        if pair.metric not in LINES:
             return [judgement(pair, self.name, unscored=f"the ledger does not score {pair.metric}")]
         if is_blank(pair.line) or (pair.metric == "line_to_line" and is_blank(pair.other or "")):
             return [judgement(pair, self.name, unscored=EMPTY)]
@@ -62,20 +71,18 @@ class Ledger:
             return [judgement(pair, self.name, unscored=NO_FACTS)]
         if reason := too_long(pair.line, pair.other or ""):
             return [judgement(pair, self.name, unscored=reason)]
-        slots, names = slots_of(pair.persona), (pair.persona.name, pair.partner.name if pair.partner else "")
-        line, other = (_own_words(text, pair.seat, *names) for text in (pair.line, pair.other or ""))
-        if is_blank(line) or (pair.metric == "line_to_line" and is_blank(other)):
-            return [judgement(pair, self.name, unscored=NOT_OWN)]
-        if reason := _unreadable(line, slots) or _unreadable(other, slots):
-            return [judgement(pair, self.name, unscored=reason)]
-        said = claims(line, slots)
-        if pair.metric == "line_to_line":
-            earlier, later = different(claims(other, slots)), different(said)
-            if max(len(earlier), len(later)) > MOST_CLAIMS:
-                return [judgement(pair, self.name, unscored=f"more than {MOST_CLAIMS} different claims in a line")]
-            against = disagreement(earlier, later, pair.persona)
-            return [self._row(pair, float(against is not None), against)]
-        return self._against_persona(pair, said)
+        line = read(pair, pair.line)
+        if isinstance(line, str):
+            return [judgement(pair, self.name, unscored=line)]
+        if pair.metric == "prompt_to_line":
+            return self._against_persona(pair, line.said)
+        other = read(pair, pair.other or "")
+        if isinstance(other, str):
+            return [judgement(pair, self.name, unscored=other)]
+        if max(len(other.different), len(line.different)) > MOST_CLAIMS:
+            return [judgement(pair, self.name, unscored=f"more than {MOST_CLAIMS} different claims in a line")]
+        against = disagreement(other.different, line.different, pair.persona)
+        return [self._row(pair, float(against is not None), against)]
 
     def _against_persona(self, pair: Pair, said: tuple[Claim, ...]) -> list[Judgement]:
         doubts = [(inconsistency(claim, pair.persona.fact(claim.slot)), claim) for claim in said]
@@ -94,17 +101,24 @@ class Ledger:
         return judgement(pair, self.name, p_inconsistent=p, verdict=p > DOUBT, span=span, **rest)
 
 
-# A line is read again for every later line of its speaker.
+@dataclass(frozen=True)
+class _Reading:
+    """The claims that a line makes about its speaker."""
+
+    said: tuple[Claim, ...]
+    different: tuple[Claim, ...]  # each of several equal ones once
 
 
 @lru_cache(maxsize=1 << 16)
-def _own_words(text: str, seat: str, own: str, partner: str) -> str:
-    return own_words(text, seat, own, partner)
-
-
-@lru_cache(maxsize=1 << 16)
-def _unreadable(text: str, slots: tuple[Slot, ...]) -> str | None:
-    return unreadable(text, (pattern for slot in slots for pattern in slot.patterns))
+def _reading(text: str, seat: str, name: str, partner: str, slots: tuple[Slot, ...]) -> _Reading | str:
+    """The claims of the words that are the speaker's own, or why the line is unscored."""
+    own = own_words(text, seat, name, partner)
+    if is_blank(own):
+        return NOT_OWN
+    if reason := unreadable(own, (pattern for slot in slots for pattern in slot.patterns)):
+        return reason
+    said = claims(own, slots)
+    return _Reading(said, tuple(different(said)))
 
 
 def slots_of(persona: Persona) -> tuple[Slot, ...]:
