@@ -14,6 +14,8 @@ from lab.transcripts.reading import read_transcripts
 from lab.transcripts.record_forms import persona
 from lab.transcripts.transcript import transcript_pairs
 from metrics.judges.ledger import Ledger
+from scenarios import personas
+from scenarios.yaml_files import validate
 
 CHAT = {
     "messages": [
@@ -76,6 +78,20 @@ def test_personas_that_are_given_go_before_the_system_message(tmp_path):
         written(tmp_path, CHAT | {"personas": {"user": "You are Leo.", "assistant": "You are Zoe."}})
     ).transcripts
     assert (chat.cast["user"].card, chat.cast["assistant"].card) == ("You are Leo.", "You are Zoe.")
+
+
+def test_a_person_with_facts_is_made_once_and_the_slots_are_read_once(tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(personas, "validate", lambda document, shape: parsed.append(shape) or validate(document, shape))
+    given = [{"name": name, "facts": {"age": age, "job": "a nurse"}} for name in ("Ann", "Ben") for age in (31, 32)]
+    records = [{**CHAT, "personas": {"user": given[number % 4]}} for number in range(40)]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    chats = read_transcripts(file).transcripts
+    people = [chat.cast["user"] for chat in chats]
+    assert [person.facts[1].value for person in people[:4]] == ["31", "32", "31", "32"]
+    assert len({id(person) for person in people}) == len({person.id for person in people}) == 4
+    assert len(parsed) <= 2
 
 
 def test_labelled_lines_give_labels_by_line_and_by_pair_of_own_lines(tmp_path):
