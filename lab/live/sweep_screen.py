@@ -100,7 +100,7 @@ def render(progress: SweepProgress, sweep: Sweep, path: str, now: float) -> Rend
 
 def _trials(progress: SweepProgress, sweep: Sweep, now: float) -> Panel:
     table = Table(box=None, padding=(0, 2))
-    for title in ("trial", *sweep.axes, "status", "node", "time", _measure(sweep.best)):
+    for title in ("trial", *sweep.axis_names(), "status", "node", "time", _measure(sweep.best)):
         table.add_column(Text(clean(title.rpartition(".")[2])), no_wrap=True)
     ranked = sorted(progress.trials.items(), key=lambda item: (ORDER.index(item[1].status), -item[1].began))
     for trial, seen in ranked[: max(SHOWN, progress.count(RUNNING))]:

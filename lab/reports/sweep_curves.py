@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from lab.progress.trials_table import FILE, axes_of, measures, read_trials
+from lab.reports.training_conditions import Condition, TrainingResult, conditions
 from lab.reports.validity_text import is_valid, not_valid, validities_of
 from lab.store.frames import METRICS
 from lab.store.run_store import SWEEP, read_manifest
@@ -64,13 +65,17 @@ class AxisInteraction:
 
 @dataclass(frozen=True)
 class Results:
-    """The content of a sweep's folder, with the response curves and interactions of its trials."""
+    """The content of a sweep's folder, with the response curves and interactions of its trials, and what its trainings
+    came to.
+    """
 
     manifest: Mapping
     sweep: Sweep
     trials: pl.DataFrame
     curves: Sequence[ResponseCurve]
     interactions: Sequence[AxisInteraction]
+    conditions: Sequence[Condition] = ()
+    trained: Sequence[TrainingResult] = ()
 
 
 def read_results(path: Path) -> Results:
@@ -80,10 +85,12 @@ def read_results(path: Path) -> Results:
     if not (path / FILE).is_file():
         raise ValueError(f"{path} has no {FILE} yet; expected a sweep with at least one finished trial")
     trials = read_trials(path / FILE)
-    if missing := [axis for axis in sweep.axes if axis not in axes_of(trials)]:
+    if missing := [axis for axis in sweep.axis_names() if axis not in axes_of(trials)]:
         raise ValueError(f"{path / FILE} has no column {missing[0]}; expected one for each axis of {path / SWEEP}")
-    rows = measured_rows(trials, place_of(sweep, path))
-    return Results(manifest, sweep, trials, curves(rows, sweep), axis_interactions(rows, sweep))
+    place = place_of(sweep, path)
+    rows = measured_rows(trials, place)
+    interactions = axis_interactions(rows, sweep)
+    return Results(manifest, sweep, trials, curves(rows, sweep), interactions, *conditions(trials, place))
 
 
 def place_of(sweep: Sweep, path: Path) -> Path:
@@ -171,7 +178,7 @@ def _by_conversation(run: Path, manifest: Mapping, invalid: set[tuple[str, str]]
 def curves(rows: pl.DataFrame, sweep: Sweep) -> list[ResponseCurve]:
     """One response curve per axis and measure."""
     along = []
-    for axis in sweep.axes:
+    for axis in sweep.axis_names():
         for measure, part in _measured(rows):
             levels, places, at = _levels(part[AXIS + axis].to_list())
             by_level = response(part["value"], part["weight"], part["cluster"], at)
@@ -184,9 +191,9 @@ def curves(rows: pl.DataFrame, sweep: Sweep) -> list[ResponseCurve]:
 def axis_interactions(rows: pl.DataFrame, sweep: Sweep) -> list[AxisInteraction]:
     """The interaction of each pair of axes in every measure, without axes of seeds."""
     kept_pairs = []
-    for a, b in combinations([axis for axis in sweep.axes if axis.rpartition(".")[2] != "seed"], 2):
+    for a, b in combinations([axis for axis in sweep.axis_names() if axis.rpartition(".")[2] != "seed"], 2):
         for measure, part in _measured(rows):
-            codes = [coded(part[AXIS + axis].to_list(), sweep.axes[axis].loguniform is not None) for axis in (a, b)]
+            codes = [coded(part[AXIS + axis].to_list(), sweep.is_logarithmic(axis)) for axis in (a, b)]
             kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64))
             kept = kept.drop_nulls(["u", "v"])
             effect = interaction(*(kept[name] for name in ("value", "weight", "cluster", "u", "v")))

@@ -9,6 +9,8 @@ from pathlib import Path
 from lab.progress.trials_table import axes_of
 from lab.reports.plot_kit import COLOURS, STYLES, empty_figure, plain
 from lab.reports.sweep_curves import AxisInteraction, ResponseCurve, Results, by_axis, read_results
+from lab.reports.training_conditions import NOTE as CONDITIONS
+from lab.reports.training_conditions import condition_rows, cost_rows
 from lab.reports.validity_text import marked, overstates
 from lab.store.atomic_write import replace
 from metrics.catalogue import CONSISTENCIES, TITLES, metric_figures
@@ -123,6 +125,9 @@ def sweep_markdown(results: Results, plots: Sequence[str] = ()) -> str:
         return table([escape(name) for name in header], [[escape(text) for text in row] for row in rows])
 
     parts = [title(results.manifest, escape(trial_counts(results))), "## Trials", shown(*trial_rows(results))]
+    if results.trained:
+        tables = [shown(*condition_rows(results.trained)), shown(*cost_rows(results.conditions))]
+        parts += ["## Trainings", *tables, CONDITIONS]
     for axis, along in by_axis(results.curves).items():
         picture = [f"![{_slug(axis)}](plots/{_slug(axis)}.png)"] if f"{_slug(axis)}.png" in plots else []
         parts += [f"## Along {escape(axis)}", *picture, shown(*curve_rows(along))]
@@ -155,6 +160,10 @@ def sweep_page(results: Results) -> str:
         for values in rows
     ]
     sections = [Section("trials", "Trials", [Table(header, linked)])]
+    if results.trained:
+        tables = [condition_rows(results.trained), cost_rows(results.conditions)]
+        tables = [Table(head, [row(*line) for line in lines]) for head, lines in tables]
+        sections.append(Section("trainings", "Trainings", tables, notes=[CONDITIONS]))
     for number, (axis, along) in enumerate(by_axis(results.curves).items()):
         head, lines = curve_rows(along)
         figure = plot_responses(axis, along)

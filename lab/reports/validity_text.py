@@ -85,7 +85,7 @@ def validity_sentences(manifest: Mapping) -> list[str]:
     """
     sentences = [_sentence(each) for each in validities_of(manifest)]
     if omitted := manifest.get("validation", {}).get("omitted"):
-        sentences.append(f"nothing planted: {'; '.join(omitted)}")
+        sentences.append(f"nothing planted: {'; '.join(dict.fromkeys(omitted))}")
     return sentences
 
 

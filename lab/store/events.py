@@ -38,7 +38,7 @@ class Phase(Event):
     `lab.live.replay`, which leaves out the time before a `loading`.
     """
 
-    phase: str  # loading, playing, measuring, reporting; data, training, evaluating; asking; waiting
+    phase: str  # loading, playing, measuring, reporting; data, collecting, training, evaluating; asking; waiting
     detail: NotRequired[str]  # what is loaded, played, measured or waited for, in words; "" for nothing
 
 

@@ -70,6 +70,17 @@ EVALUATION = {
     "unscored": pl.Float64,
     "failed": pl.Int64,
 }
+EVALUATED_PEOPLE = {  # of an evaluation, by person
+    "arm": pl.String,
+    "scenario": pl.String,
+    "metric": pl.String,
+    "judge": pl.String,
+    "seat": pl.String,
+    "held_out": pl.Boolean,
+    "person": pl.String,
+    "consistent": pl.Float64,
+    "scored": pl.Float64,
+}
 COMPARED = {  # of a comparison of two runs
     "metric": pl.String,
     "judge": pl.String,

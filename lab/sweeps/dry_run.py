@@ -15,6 +15,7 @@ from typing import cast
 
 from lab.dialogue.cluster import KEPT, hosting, is_private
 from lab.store.output import say
+from lab.store.stored_frames import read_steps
 from lab.sweeps.trial import TRIALS, Order, carry_out_trial, files, order_of
 from scenarios.jobs.recipe import Recipe
 from scenarios.jobs.sweep import Base, SweepPlan
@@ -30,7 +31,7 @@ class TrialCost:
     """The measured cost of a probe: seconds by phase, tokens, lines, and peak bytes of the process and of a GPU.
 
     The bytes include the keys and values of all concurrent dialogues of a whole trial of the same kind, at their
-    longest.
+    longest. `learnt` are the tokens that carried loss in the one step of a training.
     """
 
     base: Base
@@ -40,6 +41,7 @@ class TrialCost:
     lines: int
     memory: int
     on_gpu: int
+    learnt: int = 0
 
 
 Estimated = Scenario | Recipe  # a base whose trials can be estimated: a study's cannot
@@ -133,7 +135,13 @@ def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, b
         "lines": manifest["counts"].get("lines") or 0,
         "memory": memory,
         "on_gpu": on_gpu,
+        "learnt": _learnt(Path(folder) / TRIALS / order.trial),
     }
+
+
+def _learnt(folder: Path) -> int:
+    steps = folder / "training.parquet"
+    return int(read_steps(steps)["tokens_learnt"].sum()) if steps.is_file() else 0
 
 
 def _views(base: Estimated) -> tuple[int, int]:
@@ -188,14 +196,19 @@ def _taken(probe: TrialCost, base: Estimated) -> tuple[float, float, float]:
     """
     spent = dict(probe.seconds)
     if isinstance(base, Recipe):
-        more = base.evaluation.conversations
-        return (
-            spent.pop("training", 0.0) * base.max_steps + spent.pop("evaluating", 0.0) * more + sum(spent.values()),
-            0.0,
-            0.0,
-        )
+        seconds = spent.pop("training", 0.0) * _steps(probe, base)
+        seconds += spent.pop("collecting", 0.0) * -(-base.max_steps // base.passes)
+        seconds += spent.pop("evaluating", 0.0) * base.evaluation.conversations
+        return seconds + sum(spent.values()), 0.0, 0.0
     more = base.conversations * base.turns / max(1, probe.lines)
     return spent.pop("playing", 0.0) * more + sum(spent.values()), probe.generated * more, probe.computed * more
+
+
+def _steps(probe: TrialCost, base: Recipe) -> float:
+    """The steps of a training, fewer than max_steps where `learn_tokens` ends it before."""
+    if not (base.learn_tokens and probe.learnt):
+        return base.max_steps
+    return min(base.max_steps, -(-base.learn_tokens // probe.learnt))
 
 
 def _kinds(plan: SweepPlan) -> dict[tuple, list[str]]:

@@ -27,7 +27,7 @@ from lab.dialogue.judges import judges
 from lab.dialogue.notices import run_notices
 from lab.dialogue.seats import engine_name
 from lab.dialogue.wiring import Setup, set_up_on
-from lab.store.frames import EVALUATION
+from lab.store.frames import EVALUATED_PEOPLE, EVALUATION
 from lab.store.run_store import create
 from lab.training.rewards import PENALISED
 from lab.training.rollouts import trained
@@ -172,25 +172,25 @@ def _comparable(recipe: Recipe, other: Scenario) -> None:
 
 def evaluate_all(
     recipe: Recipe, engines: Mapping[str, Engine], aids: Mapping, folder: Path
-) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Evaluates all conditions in order; yields (label, table of the conditions done) before each, and ("", table) at
-    the end.
+) -> Iterator[tuple[str, pl.DataFrame, pl.DataFrame]]:
+    """Evaluates all conditions in order; yields (label, two tables of the conditions done) before each, and with "" as
+    its label at the end.
 
-    The table is that of `evaluation_frame`. Dialogues are stored as one run per condition below `folder`, which is
-    emptied first. Raises StoreError where they cannot be written.
+    The tables are those of `evaluation_frame` and `people_frame`. Dialogues are stored as one run per condition below
+    `folder`, which is emptied first. Raises StoreError where they cannot be written.
     """
     results: list[ConditionResult] = []
     judged_by: dict[str, list[Judge]] = {}  # by what a scenario says of them: each keeps what it has read in its engine
     shutil.rmtree(folder, ignore_errors=True)
     for number, condition in enumerate(evaluation_conditions(recipe)):
-        yield condition.label, evaluation_frame(recipe, results)
+        yield condition.label, evaluation_frame(recipe, results), people_frame(results)
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", condition.label)
         scenario = condition.scenario
         key = scenario.measure.model_dump_json(include=JUDGED_BY)
         if key not in judged_by:
             judged_by[key] = judges(scenario.measure, engines, scenario.device)
         results.append(evaluate(recipe, condition, engines, aids, folder / f"{number}-{slug}", judged_by[key]))
-    yield "", evaluation_frame(recipe, results)
+    yield "", evaluation_frame(recipe, results), people_frame(results)
 
 
 def evaluate(
@@ -353,6 +353,18 @@ def evaluation_frame(recipe: Recipe, evaluated: Sequence[ConditionResult], *, co
                 }
             )
     return pl.DataFrame(rows, schema=EVALUATION, orient="row") if rows else pl.DataFrame(schema=EVALUATION)
+
+
+def people_frame(evaluated: Sequence[ConditionResult]) -> pl.DataFrame:
+    """evaluation_people.parquet: for each measure of consistency how many rows of each person were scored, and how many
+    of these were consistent (for shares between 0 and 1, their sum).
+    """
+    rows: list[tuple] = []
+    for result in evaluated:
+        arm, place, held_out = result.condition.arm, result.condition.scenario.name, result.condition.held_out
+        for key, by_person in result.sums.items():
+            rows += [(arm, place, *key, held_out, who, *map(float, own)) for who, own in by_person.items()]
+    return pl.DataFrame(rows, schema=EVALUATED_PEOPLE, orient="row")
 
 
 def _rewarded(recipe: Recipe, metric: str, judge: str | None) -> bool:

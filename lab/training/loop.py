@@ -27,7 +27,6 @@ from agents.learning.views import View
 from lab.dialogue import judges, seats
 from lab.store.atomic_write import StoreError
 from lab.training import collected, dataset, rewards, rollouts
-from lab.training.reward_parts import Rollout
 from metrics.judges import Judge
 from metrics.tripwires import fired
 from scenarios.jobs.recipe import Recipe, all_played
@@ -104,12 +103,12 @@ class TrainingLoop:
             self.install()
         if reason := self._tripped(steps):
             yield {"event": "stopped", "step": first, "reason": reason}
-            return
+        left = range(0) if reason or self._learnt_enough(steps) else range(first, recipe.max_steps)
         with ThreadPoolExecutor(1) as pool:
             # None where no step is left to take from it
-            source = cast("Callable[[int], Batch]", (yield from self._source()) if first < recipe.max_steps else None)
+            source = cast("Callable[[int], Batch]", (yield from self._source()) if left else None)
             coming = None
-            for step in range(first, recipe.max_steps):
+            for step in left:
                 batch = coming.result() if coming else source(step)
                 saving = step + 1 == recipe.max_steps or (step + 1) % recipe.save_steps == 0
                 ahead = recipe.async_rollouts and not saving
@@ -118,8 +117,8 @@ class TrainingLoop:
                 if saving and not online:
                     event |= self._monitored(step)
                 steps.append(event)
-                reason = self._tripped(steps)
-                saving = saving or bool(reason)
+                reason, enough = self._tripped(steps), self._learnt_enough(steps)
+                saving = saving or bool(reason) or enough
                 _wait(coming)
                 if online:
                     self.install()
@@ -129,6 +128,7 @@ class TrainingLoop:
                     yield {"event": "checkpoint", "step": step + 1}
                 if reason:
                     yield {"event": "stopped", "step": step + 1, "reason": reason}
+                if reason or enough:
                     break
         if not online:  # nobody played in between
             self.install()
@@ -254,6 +254,7 @@ class TrainingLoop:
                 stored[seat] = data.views
                 yield {"event": "phase", "phase": "data", "detail": data.summary}
         else:
+            yield {"event": "phase", "phase": "collecting", "detail": "dialogues of the untouched model"}
             stored = yield from self._kept(learn_from)
         yield {"event": "phase", "phase": "training", "detail": recipe.method}
         return lambda step: Batch(
@@ -284,7 +285,7 @@ class TrainingLoop:
             )
         views, log = rewards.rewarded(talks, self.recipe.reward, self.judge, self.aids["embed"])
         wires = {f"wire_{name}": value for name, value in rewards.tripwire_means(talks, seat, **self.aids).items()}
-        return Batch(views, log | wires | {"samples": _samples(talks, views)}, time.perf_counter() - began)
+        return Batch(views, log | wires | {"samples": rewards.examples(talks, views)}, time.perf_counter() - began)
 
     def _kept(self, drawn: Sequence[str]) -> Generator[dict, None, dict[str, list[View]]]:
         """By seat, the dialogues of the untrained model: read from the folder, or else played, with `collected`
@@ -306,8 +307,8 @@ class TrainingLoop:
         }
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
-        """The views of the untrained model in as many dialogues as the training has steps for, each used once."""
-        views, batches = [], -(-self.recipe.max_steps // len(self.students))
+        """The views of the untrained model in as many dialogues as the steps of one pass need."""
+        views, batches = [], -(-self.recipe.max_steps // (self.recipe.passes * len(self.students)))
         for batch in range(batches):
             played = self._played(batch, seat, drawn, {})
             views += played.views
@@ -320,6 +321,9 @@ class TrainingLoop:
                 "seconds_play": played.seconds,
             }
         return views
+
+    def _learnt_enough(self, steps: Sequence[dict]) -> bool:
+        return sum(step["tokens_learnt"] for step in steps) >= (self.recipe.learn_tokens or math.inf)
 
     def _tripped(self, steps: Sequence[dict]) -> str | None:
         """The reason to stop, or None: a tripwire whose mean over a seat's last measurements is out of bounds. Online
@@ -376,23 +380,3 @@ def _wait(coming: Future | None) -> None:
 def _portion(stored: Sequence[View], step: int, size: int) -> list[View]:
     start = step * size % len(stored)
     return [stored[(start + place) % len(stored)] for place in range(min(size, len(stored)))]
-
-
-def _samples(talks: Sequence[Rollout], views: Sequence[View]) -> dict[str, dict]:
-    """The best and the worst dialogue by the mean reward of its trained seat's lines: that reward and the last four
-    lines.
-    """
-
-    def mean(view: View) -> float | None:
-        scored = [line.reward for line in view.lines if line.on_trunk and line.reward is not None]
-        return sum(scored) / len(scored) if scored else None
-
-    ranked = sorted(((mean(view), place) for place, view in enumerate(views) if mean(view) is not None))
-    return (
-        {
-            name: {"reward": reward, "lines": [[line.seat, line.text] for line in talks[place].lines[-4:]]}
-            for name, (reward, place) in (("worst", ranked[0]), ("best", ranked[-1]))
-        }
-        if ranked
-        else {}
-    )

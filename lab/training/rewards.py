@@ -157,3 +157,23 @@ def _means(completions: Sequence[Completion], totals: Sequence[float | None], re
         "unscored": float(totals.count(None)),
         "length": mean([float(len(completion.line.ids)) for completion in completions]),
     }
+
+
+def examples(talks: Sequence[Rollout], views: Sequence[View]) -> dict[str, dict]:
+    """The best and the worst dialogue by the mean reward of its trained seat's lines: that reward and the last four
+    lines.
+    """
+
+    def mean(view: View) -> float | None:
+        scored = [line.reward for line in view.lines if line.on_trunk and line.reward is not None]
+        return sum(scored) / len(scored) if scored else None
+
+    ranked = sorted(((mean(view), place) for place, view in enumerate(views) if mean(view) is not None))
+    return (
+        {
+            name: {"reward": reward, "lines": [[line.seat, line.text] for line in talks[place].lines[-4:]]}
+            for name, (reward, place) in (("worst", ranked[0]), ("best", ranked[-1]))
+        }
+        if ranked
+        else {}
+    )

@@ -230,8 +230,9 @@ def perform_training(
         store.update_manifest(stopped=progress.stopped)
         training.save(store.path / "adapter", state=False)
         evaluation = pl.DataFrame()
-        for coming, evaluation in evaluate_all(recipe, engines, aids, store.path / EVALUATION):
+        for coming, evaluation, by_person in evaluate_all(recipe, engines, aids, store.path / EVALUATION):
             write_frame(store.path / "evaluation.parquet", evaluation)
+            write_frame(store.path / "evaluation_people.parquet", by_person)
             if coming:
                 emit("phase", phase="evaluating", detail=coming)
     store.update_manifest(status="finished", finished=now())  # which is what the report is to say

@@ -259,8 +259,9 @@ def crossed_interval(values, statistic: Callable[[np.ndarray], float], *, confid
             else np.array([np.nan])
         )
         variance += float(_variance(left[:, None], np.ones((count, 1), bool))[0])
-    half = stats.t.ppf((1 + confidence) / 2, max(min(y.shape[:2]) - 1, 1)) * np.sqrt(variance)
-    return Interval(float(value), float(value - half), float(value + half), len(y))
+    units = max(min(y.shape[:2]), 2)
+    half = stats.t.ppf((1 + confidence) / 2, units - 1) * np.sqrt(variance)
+    return Interval(float(value), float(value - half), float(value + half), len(y), units, math.sqrt(variance))
 
 
 def checked_rows(values, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

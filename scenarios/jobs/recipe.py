@@ -57,6 +57,11 @@ class Recipe(Strict):
     )
     method: Literal[Offline, Preference, Online] = "grpo"
     max_steps: int = Field(default=40, ge=1, description="steps: play, reward, and num_iterations updates")
+    learn_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="ends the training after the step with which as many tokens have carried loss, if before max_steps",
+    )
     conversations: int = Field(default=8, ge=1, description="dialogues a step")
     num_generations: int = Field(
         default=4, ge=1, description="lines sampled at each place, or dialogues that begin alike"
@@ -66,6 +71,12 @@ class Recipe(Strict):
     )
     data: list[str] = Field(
         default=[], description="runs, trainings and chats to learn from, offline; none: the untouched model plays"
+    )
+    passes: int = Field(
+        default=1,
+        ge=1,
+        description="offline: how often the dialogues that the untouched model plays are learnt from; it plays as many "
+        "as max_steps / passes steps have",
     )
     reward: Reward = Field(default_factory=Reward)
     tuning: Tuning = Field(default_factory=Tuning)
@@ -124,6 +135,11 @@ class Recipe(Strict):
                 "expected tuning.reward_to_go with method grpo, groups turns and tuning.scale_rewards false: other "
                 "methods credit later turns anyway, and rewards that each group divides by its own deviation cannot be "
                 "added up over turns"
+            )
+        if self.passes > 1 and (self.data or self.method in ONLINE):
+            raise ValueError(
+                "expected passes with an offline method that plays its own dialogues; stored ones (data) are gone "
+                "through as often as max_steps demands, and online methods play new ones in each step"
             )
         if self.data and self.curriculum:
             raise ValueError("expected no curriculum beside data, with which no dialogue is played")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from scenarios.fields import Strict
+from scenarios.fields import Strict, Text
 from scenarios.input_files import is_file
 from scenarios.jobs.recipe import Recipe, all_played
 from scenarios.jobs.study import Study
@@ -39,6 +39,7 @@ BASES = {
     "training": load_recipe,
 }
 MOST_TRIALS = 10_000
+VARIANT = "variant"  # what the axis of the variants is called
 WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
 ID_DIGITS = 10
 DRAWN = ("uniform", "loguniform", "integer", "choice")
@@ -167,8 +168,11 @@ class Sweep(Strict):
     overrides: dict[str, Plain] = Field(
         default={}, description="dotted keys of the base and their values in every trial, unless an axis has them"
     )
+    variants: dict[Text, dict[str, Plain]] = Field(
+        default={}, description="a further axis: name -> dotted keys of the base and their values in its trials"
+    )
     axes: dict[str, Annotated[SweepAxis, BeforeValidator(_listed)]] = Field(
-        min_length=1, description="dotted keys of the base and their values"
+        default={}, description="dotted keys of the base and their values"
     )
     samples: int = Field(
         default=1, ge=1, description="draws of the axes that are drawn; each meets every combination of the others"
@@ -195,6 +199,19 @@ class Sweep(Strict):
     def kind(self) -> str:
         """The key that names the base."""
         return next(key for key in KINDS if getattr(self, key) is not None)
+
+    def axis_names(self) -> list[str]:
+        """The names of all axes, that of the variants first."""
+        return [VARIANT] * bool(self.variants) + list(self.axes)
+
+    def is_logarithmic(self, axis: str) -> bool:
+        """Whether the axis is drawn on a logarithmic scale."""
+        return axis in self.axes and self.axes[axis].loguniform is not None
+
+    def overrides_of(self, trial: Trial) -> dict[str, Any]:
+        """The dotted keys of the base and their values in a trial."""
+        own = {key: value for key, value in trial.values.items() if key != VARIANT}
+        return {**self.overrides, **self.variants.get(trial.values.get(VARIANT, ""), {}), **own}
 
 
 @dataclass(frozen=True)
@@ -268,6 +285,11 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
             "stops trainings early; expected none with a scenario, whose dialogues are played to their end",
             ("scheduler",),
         )
+    if not sweep.variants and not sweep.axes:
+        raise document.error("is missing or empty; expected at least one axis here, or variants", ("axes",))
+    for name, values in sweep.variants.items():
+        if twice := next((key for key in values if key in sweep.axes), None):
+            raise document.error("is an axis too; expected it in one of the two", ("variants", name, twice))
     if sweep.samples > 1 and not any(axis.drawn for axis in sweep.axes.values()):
         raise document.error(
             f"is {sweep.samples}, but no axis is drawn; expected 1, or an axis with {', '.join(DRAWN)}", ("samples",)
@@ -277,7 +299,7 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
 def _refuse_many(sweep: Sweep, document: Document) -> None:
     """Raises ScenarioError for more than MOST_TRIALS trials, before any is made."""
     counts = [1 if axis.drawn else len(axis.values or ()) or axis.steps or 0 for axis in sweep.axes.values()]
-    if (total := sweep.samples * prod(counts)) > MOST_TRIALS:
+    if (total := sweep.samples * max(1, len(sweep.variants)) * prod(counts)) > MOST_TRIALS:
         raise document.error(f"give {total:,} trials; expected at most {MOST_TRIALS:,}", ("axes",))
 
 
@@ -287,35 +309,35 @@ def trial_id(values: Mapping[str, Any]) -> str:
 
 
 def _trials(sweep: Sweep) -> Iterator[Trial]:
-    """For each sample, all combinations of the axes that are not drawn; the last axis varies fastest."""
+    """For each sample, all combinations of the variants and the axes that are not drawn; the last axis varies
+    fastest.
+    """
     for sample in range(sweep.samples):
-        columns = [
+        columns: list[list[Any]] = [list(sweep.variants)] if sweep.variants else []
+        columns += [
             [axis.draw(derive_seed(sweep.seed, "axis", key, sample))] if axis.drawn else axis.all()
             for key, axis in sweep.axes.items()
         ]
         for combination in product(*columns):
-            values = dict(zip(sweep.axes, combination, strict=True))
+            values = dict(zip(sweep.axis_names(), combination, strict=True))
             yield Trial(trial_id(values), values)
 
 
 def _base(sweep: Sweep, trial: Trial, document: Document, read_base: Reader) -> Base:
     """The base of a trial. Raises ScenarioError with the trial's values."""
-    values = {**sweep.overrides, **trial.values}
+    values = sweep.overrides_of(trial)
     try:
         base = read_base(getattr(sweep, sweep.kind), as_items(values))
         if isinstance(base, Recipe) and base.workers > 1:
             raise ScenarioError("is more than 1; expected 1 in a sweep, whose trials are the workers", ("workers",))
     except ScenarioError as error:
-        section, key = next(
-            (
-                (section, key)
-                for section in WHOLE
-                for key in getattr(sweep, section)
-                if ".".join(map(str, error.key)) == key or f"override '{key}=" in error.where
-            ),
-            ("axes", None),
-        )
-        place = (section, key) if key else (section,)
+        variant = trial.values.get(VARIANT, "")
+        places = [("axes", key) for key in sweep.axes]
+        places += [("variants", variant, key) for key in sweep.variants.get(variant, ())]
+        places += [("overrides", key) for key in sweep.overrides]
+        at = ".".join(map(str, error.key))
+        place = next((place for place in places if at == place[-1] or f"override '{place[-1]}=" in error.where), None)
+        place = place or (("variants", variant) if variant else ("axes",))
         raise document.error(f"does not go with the trial {trial}: {error}", place) from None
     return base
 

@@ -81,6 +81,34 @@ def test_overrides_of_a_sweep_reach_its_axes_and_its_base(tmp_path):
     assert {base.seats.user.top_k for base in planned.bases.values()} == {3}
 
 
+def test_variants_are_an_axis_whose_values_bring_overrides(tmp_path):
+    variants = {"short": {"turns": 4}, "hot": {"turns": 6, "seats.user.temperature": 1.2}}
+    planned = plan(tmp_path, "overrides.turns=9", variants=variants, axes={"seed": [1, 2]})
+    assert values(planned) == [("short", 1), ("short", 2), ("hot", 1), ("hot", 2)]
+    assert [base.turns for base in planned.bases.values()] == [4, 4, 6, 6]
+    assert planned.bases[planned.trials[3].id].seats.user.temperature == 1.2
+    assert planned.sweep.axis_names() == ["variant", "seed"]
+    (tmp_path / "again.yaml").write_text(planned.resolved_yaml())
+    assert load_sweep(tmp_path / "again.yaml").digest() == planned.digest()
+    assert values(plan(tmp_path, "axes={}", variants=variants)) == [("short",), ("hot",)]
+    other = plan(tmp_path, "axes={}", "variants.short.turns=5", variants=variants)
+    assert [base.turns for base in other.bases.values()] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("variants", "said"),
+    [
+        ({"a": {"seed": 3}}, "line 1: variants.a.seed is an axis too"),
+        ({"a": {}, "b": {"turns": 0}}, "line 1: variants.b.turns does not go with the trial"),
+        ({"a": {"turnz": 3}}, "did you mean 'turns'?"),
+        ({"a": 3}, "variants.a is 3"),
+    ],
+    ids=["twice", "value", "key", "shape"],
+)
+def test_a_mistake_in_a_variant_is_named(tmp_path, variants, said):
+    assert said in refusal(tmp_path, variants=variants, axes={"seed": [1]})
+
+
 def test_resolved_sweep_reads_back_as_the_same_trials(tmp_path):
     planned = plan(tmp_path, axes={"seed": [1, 2], "seats.user.temperature": {"uniform": [0.2, 0.4]}}, samples=2)
     (tmp_path / "elsewhere").mkdir()
@@ -118,7 +146,7 @@ def test_one_bad_combination_is_refused_with_its_values(tmp_path):
         ),
         (["overrides.seats.user.script=[1, .nan]"], "override 'overrides.seats.user.script=[1, .nan]'"),
         (["overrides.turns={1: 2}"], "by text"),
-        (["axes={}"], "at least 1"),
+        (["axes={}"], "at least one axis"),
         (["gpus=2"], "less than or equal to 1"),
     ],
 )

@@ -346,9 +346,9 @@ def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_o
         "max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4"
     )
     whole = trained(settings, tiny_engine, tmp_path / "out", Parity())
-    assert [event["event"] for event in whole] == ["collected"] * 2 + ["phase"] + ["step", "checkpoint"] * 2
+    assert [event["event"] for event in whole] == ["phase", "collected", "collected", "phase"] + ["step", "checkpoint"] * 2
     kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), tiny_engine.usage().generated, Parity()
-    assert trained(settings, tiny_engine, tmp_path / "out", judge, first=1) == [whole[2], *whole[5:]]
+    assert trained(settings, tiny_engine, tmp_path / "out", judge, first=1) == [whole[0], whole[3], *whole[6:]]
     assert (
         tiny_engine.usage().generated == before
         and not judge.asked

@@ -218,6 +218,34 @@ def test_offline_the_wires_are_heard_at_each_checkpoint_and_stop_as_well(tmp_pat
     assert "wire_parroting" not in events[0] and events[1]["wire_parroting"] == 0.5 and events[1]["samples"]
 
 
+# -- how much is learnt
+
+
+@pytest.mark.parametrize("method", ["grpo", "kto"])
+def test_a_training_ends_with_the_step_that_reaches_its_tokens(tmp_path, recipe, tiny_engine, method):
+    settings = recipe(f"method={method}", *SMALL, "max_steps=5")
+    whole = list(training(settings, tiny_engine, tmp_path / "whole", Parity()).steps())
+    learnt = [event["tokens_learnt"] for event in whole if event["event"] == "step"]
+    assert len(learnt) == 5 and learnt[2] and any(learnt[3:])
+    settings = settings.model_copy(update={"learn_tokens": sum(learnt[:2]) + 1})
+    events = list(training(settings, tiny_engine, tmp_path / "out", Parity()).steps())
+    steps = [event for event in events if event["event"] == "step"]
+    assert len(steps) == 3 and events[-1] == {"event": "checkpoint", "step": 3}
+    again = training(settings, tiny_engine, tmp_path / "out", Parity())
+    again.restore(latest_checkpoint(tmp_path / "out"))
+    assert list(again.steps(3, steps)) == []  # and nothing is learnt by going on
+
+
+def test_dialogues_of_several_passes_are_played_once(tmp_path, recipe, tiny_engine):
+    loop = training(recipe("method=sft", *SMALL, "max_steps=5", "passes=2"), tiny_engine, tmp_path / "out", Parity())
+    events = [event["event"] for event in loop.steps()]
+    assert events.count("collected") == 3 and events.count("step") == 5
+    views = read_views(tmp_path / "out" / COLLECTED, loop.recipe, loop.scenario, "user")
+    assert len(views) == 3 * loop.recipe.conversations
+    with pytest.raises(ValueError, match="passes with an offline method"):
+        recipe("method=grpo", *SMALL, "passes=2")
+
+
 # -- what the steps tell
 
 

@@ -1,0 +1,199 @@
+"""What the trainings of a sweep came to, by condition: all trials that differ in their seed alone are one condition.
+
+Interval and p of a relative reduction treat persons and seeds as crossed: both count as random
+(`metrics.stats.intervals.crossed_interval`). A person whom a seed did not hold out adds nothing to that seed. With one
+seed there is no interval, since nothing says how much seeds differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lab.progress.trials_table import axes_of
+from lab.reports.evaluation_table import tripped
+from lab.store.frames import EVALUATED_PEOPLE, EVALUATION
+from lab.store.stored_frames import read_steps, read_stored
+from metrics.catalogue import EVALUATED, metric_figures
+from metrics.entry import MISSING, estimate_text
+from metrics.stats.differences import holm
+from metrics.stats.intervals import NOTHING, Interval, crossed_interval
+
+NOTE = (
+    "A condition is all trials that differ in their seed alone. The table has the relative reduction of the base "
+    "model's inconsistency, with held-out personas, paraphrased questions and judges that gave no reward. Intervals "
+    "are 95%, over persons and seeds, both as random; with one seed there is none. ▲ marks p < .05 after Holm's "
+    "correction over the conditions of a measure in a scenario. Tokens are those that carried loss, a mean over "
+    "trials. Tripwires are those out of bounds beside the base model, with the number of trials."
+)
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """One measure of one condition in one scenario; `p` is after Holm, NaN where there is no interval."""
+
+    condition: str  # values of the axes but for seeds, such as "variant=sft"
+    scenario: str
+    measure: tuple[str, str, str]  # metric, judge, seat
+    before: float  # consistency, 0 to 1
+    after: float
+    reduction: Interval  # n counts seeds
+    people: int
+    p: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The trials of one condition."""
+
+    name: str
+    seeds: int
+    tokens: float  # that carried loss, a mean over trials
+    seconds: float  # of playing and learning, a mean over trials
+    wires: Mapping[str, Mapping[str, int]]  # by scenario: the trials in which a tripwire is out of bounds
+
+
+def conditions(trials: pl.DataFrame, place: Path) -> tuple[list[Condition], list[TrainingResult]]:
+    """The conditions of a sweep of trainings, and their results; empty where no trial is an evaluated training.
+
+    `trials` is trials.parquet, and `place` the folder to which its runs are relative.
+    """
+    axes = [axis for axis in axes_of(trials) if axis.rpartition(".")[2] != "seed"]
+    runs: dict[str, list[Path]] = {}
+    for row in trials.filter(pl.col("status") == "finished").iter_rows(named=True):
+        if (place / row["run"] / "evaluation_people.parquet").is_file():
+            name = ", ".join(f"{axis}={row[axis]}" for axis in axes) or "all trials"
+            runs.setdefault(name, []).append(place / row["run"])
+    found = [result for name, folders in runs.items() for result in _results(name, folders)]
+    return [_condition(name, folders) for name, folders in runs.items()], list(_corrected(found))
+
+
+def _condition(name: str, folders: Sequence[Path]) -> Condition:
+    steps = [read_steps(folder / "training.parquet") for folder in folders]
+    wires: dict[str, Counter[str]] = {}
+    for folder in folders:
+        evaluation = read_stored(folder / "evaluation.parquet", EVALUATION).filter(pl.col("held_out"))
+        for (scenario, _), part in evaluation.partition_by("scenario", "seat", as_dict=True).items():
+            trained = part["arm"][-1]
+            wires.setdefault(scenario, Counter()).update(wire for wire, *_ in tripped(part)[trained])
+    return Condition(
+        name,
+        len(folders),
+        float(np.mean([step["tokens_learnt"].sum() for step in steps])),
+        float(np.mean([step["seconds_play"].sum() + step["seconds_learn"].sum() for step in steps])),
+        wires,
+    )
+
+
+def _results(name: str, folders: Sequence[Path]) -> Iterator[TrainingResult]:
+    people = pl.concat(
+        read_stored(folder / "evaluation_people.parquet", EVALUATED_PEOPLE)
+        .filter(pl.col("held_out"), pl.col("metric").is_in(list(EVALUATED)))
+        .with_columns(trial=pl.lit(place))
+        for place, folder in enumerate(folders)
+    )
+    rewarded = read_stored(folders[0] / "evaluation.parquet", EVALUATION).filter("rewarded")
+    people = people.join(rewarded, on=["metric", "judge", "seat"], how="anti", nulls_equal=True)
+    parts = people.partition_by("scenario", "metric", "judge", "seat", as_dict=True, maintain_order=True)
+    for (scenario, metric, judge, seat), part in parts.items():
+        base, trained = part["arm"][0], part["arm"][-1]
+        sums = _crossed(part.filter(arm=base), part.filter(arm=trained), len(folders))
+        if sums.size and base != trained:
+            totals = sums.sum((0, 1))
+            reduction = crossed_interval(sums, _gone) if len(folders) > 1 else _alone(sums)
+            yield TrainingResult(
+                name,
+                scenario,
+                (metric, judge, seat),
+                totals[0] / totals[1],
+                totals[2] / totals[3],
+                reduction,
+                sums.shape[1],
+            )
+
+
+def _crossed(before: pl.DataFrame, after: pl.DataFrame, trials: int) -> np.ndarray:
+    """(trials, persons, 4): consistent and scored before, then after; zeros where a side has no row of a person."""
+    both = before.join(after, on=["trial", "person"], suffix="_after").filter(
+        pl.col("scored") > 0, pl.col("scored_after") > 0
+    )
+    names = both["person"].unique(maintain_order=True).to_list()
+    sums = np.zeros((trials, len(names), 4))
+    for row in both.iter_rows(named=True):
+        cell = [row[key] for key in ("consistent", "scored", "consistent_after", "scored_after")]
+        sums[row["trial"], names.index(row["person"])] = cell
+    return sums
+
+
+def _gone(sums: np.ndarray) -> float:
+    """The relative reduction of inconsistency of (..., 4) sums; NaN where nothing was inconsistent before."""
+    was, scored, now, scored_after = sums.reshape(-1, 4).sum(0)
+    if not scored or not scored_after or was == scored:
+        return float("nan")
+    return float(1 - (1 - now / scored_after) / (1 - was / scored))
+
+
+def _alone(sums: np.ndarray) -> Interval:
+    return Interval(_gone(sums), NOTHING.low, NOTHING.high, 1)
+
+
+def _corrected(found: Sequence[TrainingResult]) -> Iterator[TrainingResult]:
+    """The results by scenario and measure, with p corrected over the conditions of each."""
+    families: dict[tuple, list[TrainingResult]] = {}
+    order = {name: place for place, name in enumerate(EVALUATED)}
+    for result in sorted(found, key=lambda result: (result.scenario, order[result.measure[0]], result.measure[1])):
+        families.setdefault((result.scenario, result.measure), []).append(result)
+    for family in families.values():
+        known = [result for result in family if result.reduction.p == result.reduction.p]
+        corrected = dict(zip(map(id, known), holm([result.reduction.p for result in known]), strict=True))
+        for result in family:
+            fields = {**vars(result), "p": corrected.get(id(result), float("nan"))}
+            yield TrainingResult(**fields)
+
+
+def condition_rows(found: Sequence[TrainingResult]) -> tuple[list[str], list[list[str]]]:
+    """The header and rows of the table of results."""
+    rows = []
+    for result in found:
+        metric, judge, seat = result.measure
+        gone, number = result.reduction, metric_figures([metric])[metric].number
+        text = estimate_text(gone.value, gone.low, gone.high, "{:.0%}".format)
+        rows.append(
+            [
+                result.scenario,
+                EVALUATED[metric],
+                judge or MISSING,
+                seat,
+                result.condition,
+                f"{number(result.before)} → {number(result.after)}",
+                text if text == MISSING else f"{text}{' ▲' * (result.p < ALPHA)}",
+                f"{gone.n} × {result.people}",
+            ]
+        )
+    return ["scenario", "measure", "judge", "seat", "condition", "before → after", "reduction", "seeds × persons"], rows
+
+
+def cost_rows(of: Sequence[Condition]) -> tuple[list[str], list[list[str]]]:
+    """The header and rows of the table of conditions: trials, tokens, time, and tripwires by scenario."""
+    rows = [
+        [
+            condition.name,
+            str(condition.seeds),
+            f"{condition.tokens:,.0f}",
+            f"{condition.seconds / 60:.1f}",
+            "; ".join(
+                f"{scenario}: {', '.join(f'{wire} {count}' for wire, count in wires.items())}"
+                for scenario, wires in condition.wires.items()
+                if wires
+            )
+            or "none",
+        ]
+        for condition in of
+    ]
+    return ["condition", "trials", "tokens learnt", "minutes of training", "tripwires"], rows
