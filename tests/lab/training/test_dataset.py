@@ -346,7 +346,8 @@ def test_what_the_untouched_model_played_is_kept_and_read_when_a_training_goes_o
         "max_steps=2", "conversations=2", "num_generations=2", "save_steps=1", "reward.penalty=0", "overrides.turns=4"
     )
     whole = trained(settings, tiny_engine, tmp_path / "out", Parity())
-    assert [event["event"] for event in whole] == ["phase", "collected", "collected", "phase"] + ["step", "checkpoint"] * 2
+    collecting = ["phase", "collected", "collected", "phase"]
+    assert [event["event"] for event in whole] == collecting + ["step", "checkpoint"] * 2
     kept, before, judge = (tmp_path / "out" / COLLECTED).read_bytes(), tiny_engine.usage().generated, Parity()
     assert trained(settings, tiny_engine, tmp_path / "out", judge, first=1) == [whole[0], whole[3], *whole[6:]]
     assert (
