@@ -29,11 +29,13 @@ from scenarios.yaml_files import (
 PLAIN = "text (a date in quotes), a finite number, true, false, null, or lists and mappings by text of such"
 
 
-def override(document: Document, items: Sequence[str], model: type[BaseModel], whole: Sequence[str] = ()) -> Document:
+def override(
+    document: Document, items: Sequence[str], model: type[BaseModel], whole: Mapping[str, int] | None = None
+) -> Document:
     """The document with dotted `key=value` items laid over it; values are YAML, and digits are indices of lists.
 
-    `whole` names sections whose own keys contain dots. Raises ScenarioError where an item has no `=`, or where the
-    model does not have its key.
+    `whole` maps sections within which keys contain dots to the number of keys that stand before those. Raises
+    ScenarioError where an item has no `=`, or where the model does not have its key.
     """
     data = copy.deepcopy(document.data)
     paths = []
@@ -41,8 +43,9 @@ def override(document: Document, items: Sequence[str], model: type[BaseModel], w
         name, equals, text = item.partition("=")
         if not equals or not name.strip():
             raise ScenarioError("is not of the form key=value", where=f"override {item!r}")
-        section, _, key = name.strip().partition(".")
-        path = (section, key) if section in whole and key else _override_path(name.strip(), data, model, item)
+        depth = (whole or {}).get(name.strip().partition(".")[0], 0)
+        path = tuple(name.strip().split(".", depth)) if depth else ()
+        path = path if len(path) > depth > 0 else _override_path(name.strip(), data, model, item)
         _assign(data, path, _value(text, item), item)
         paths.append((path, item))
     return replace(document, data=data, overrides=document.overrides + tuple(paths))

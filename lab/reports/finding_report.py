@@ -162,6 +162,8 @@ def plot_picture(picture: Mapping):
         else:
             axis.fill_between(at, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
     for name, bound in picture["marks"].items():
+        if bound is None:
+            continue
         axis.axhline(bound, color="grey", linewidth=0.9, linestyle=":", label=plain(name))
     if names:
         axis.set_xticks(range(len(names)), [plain(name) for name in names], rotation=20, ha="right", fontsize=8)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isnan, nan
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ from lab.store.stored_frames import read_steps, read_stored
 from metrics.catalogue import EVALUATED, metric_figures
 from metrics.entry import MISSING, estimate_text
 from metrics.stats.differences import holm
-from metrics.stats.intervals import NOTHING, Interval, crossed_interval
+from metrics.stats.intervals import Interval, crossed_interval
 
 NOTE = (
     "A condition is all trials that differ in their seed alone. The table has the relative reduction of the base "
     "model's inconsistency, with held-out personas, paraphrased questions and judges that gave no reward. Intervals "
-    "are 95%, over persons and seeds, both as random; with one seed there is none. ▲ marks p < .05 after Holm's "
-    "correction over the conditions of a measure in a scenario. Tokens are those that carried loss, a mean over "
-    "trials. Tripwires are those out of bounds beside the base model, with the number of trials."
+    "are 95%, over persons and seeds, both as random; with one seed, or where nothing varies, there is none. ▲ marks "
+    "p < .05 after Holm's correction over the conditions of a measure in a scenario. Tokens are those that carried "
+    "loss, a mean over trials. Tripwires are those out of bounds beside the base model, with the number of trials."
 )
 ALPHA = 0.05
 
@@ -40,12 +41,12 @@ class TrainingResult:
 
     condition: str  # values of the axes but for seeds, such as "variant=sft"
     scenario: str
-    measure: tuple[str, str, str]  # metric, judge, seat
+    measure: tuple[str, str | None, str]  # metric, judge, seat
     before: float  # consistency, 0 to 1
     after: float
     reduction: Interval  # n counts seeds
     people: int
-    p: float = float("nan")
+    p: float = nan
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,15 @@ def conditions(trials: pl.DataFrame, place: Path) -> tuple[list[Condition], list
 
 def _condition(name: str, folders: Sequence[Path]) -> Condition:
     steps = [read_steps(folder / "training.parquet") for folder in folders]
-    wires: dict[str, Counter[str]] = {}
-    for folder in folders:
+    found: set[tuple[str, str, int]] = set()
+    for place, folder in enumerate(folders):
         evaluation = read_stored(folder / "evaluation.parquet", EVALUATION).filter(pl.col("held_out"))
+        trained = _arms(evaluation)[1]
         for (scenario, _), part in evaluation.partition_by("scenario", "seat", as_dict=True).items():
-            trained = part["arm"][-1]
-            wires.setdefault(scenario, Counter()).update(wire for wire, *_ in tripped(part)[trained])
+            found |= {(scenario, wire, place) for wire, *_ in tripped(part).get(trained, ())}
+    wires: dict[str, Counter[str]] = {}
+    for scenario, wire, _ in sorted(found):
+        wires.setdefault(scenario, Counter())[wire] += 1
     return Condition(
         name,
         len(folders),
@@ -100,13 +104,14 @@ def _results(name: str, folders: Sequence[Path]) -> Iterator[TrainingResult]:
     )
     rewarded = read_stored(folders[0] / "evaluation.parquet", EVALUATION).filter("rewarded")
     people = people.join(rewarded, on=["metric", "judge", "seat"], how="anti", nulls_equal=True)
+    base, trained = _arms(people)
     parts = people.partition_by("scenario", "metric", "judge", "seat", as_dict=True, maintain_order=True)
     for (scenario, metric, judge, seat), part in parts.items():
-        base, trained = part["arm"][0], part["arm"][-1]
         sums = _crossed(part.filter(arm=base), part.filter(arm=trained), len(folders))
-        if sums.size and base != trained:
-            totals = sums.sum((0, 1))
-            reduction = crossed_interval(sums, _gone) if len(folders) > 1 else _alone(sums)
+        if sums.size:
+            totals, reduction = sums.sum((0, 1)), crossed_interval(sums, _gone)
+            if not reduction.error > 0:  # one seed, one person, or no variation at all: nothing is known of it
+                reduction = replace(reduction, low=nan, high=nan)
             yield TrainingResult(
                 name,
                 scenario,
@@ -128,7 +133,7 @@ def _crossed(before: pl.DataFrame, after: pl.DataFrame, trials: int) -> np.ndarr
     for row in both.iter_rows(named=True):
         cell = [row[key] for key in ("consistent", "scored", "consistent_after", "scored_after")]
         sums[row["trial"], names.index(row["person"])] = cell
-    return sums
+    return sums[sums.any((1, 2))]
 
 
 def _gone(sums: np.ndarray) -> float:
@@ -139,22 +144,25 @@ def _gone(sums: np.ndarray) -> float:
     return float(1 - (1 - now / scored_after) / (1 - was / scored))
 
 
-def _alone(sums: np.ndarray) -> Interval:
-    return Interval(_gone(sums), NOTHING.low, NOTHING.high, 1)
+def _arms(rows: pl.DataFrame) -> tuple[str, str]:
+    """The names of the base model's arm and the trained one's, which come first."""
+    base, trained, *_ = [*rows["arm"].unique(maintain_order=True), "", ""]
+    return base, trained
 
 
 def _corrected(found: Sequence[TrainingResult]) -> Iterator[TrainingResult]:
     """The results by scenario and measure, with p corrected over the conditions of each."""
     families: dict[tuple, list[TrainingResult]] = {}
     order = {name: place for place, name in enumerate(EVALUATED)}
-    for result in sorted(found, key=lambda result: (result.scenario, order[result.measure[0]], result.measure[1])):
+    for result in sorted(
+        found, key=lambda result: (result.scenario, order[result.measure[0]], result.measure[1] or "")
+    ):
         families.setdefault((result.scenario, result.measure), []).append(result)
     for family in families.values():
-        known = [result for result in family if result.reduction.p == result.reduction.p]
-        corrected = dict(zip(map(id, known), holm([result.reduction.p for result in known]), strict=True))
-        for result in family:
-            fields = {**vars(result), "p": corrected.get(id(result), float("nan"))}
-            yield TrainingResult(**fields)
+        raw = [result.reduction.p for result in family]
+        corrected = holm([1.0 if isnan(p) else p for p in raw])  # what is unknown is a test all the same
+        for result, p, after_holm in zip(family, raw, corrected, strict=True):
+            yield replace(result, p=nan if isnan(p) else after_holm)
 
 
 def condition_rows(found: Sequence[TrainingResult]) -> tuple[list[str], list[list[str]]]:

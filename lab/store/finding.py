@@ -13,7 +13,7 @@ from lab.store.fields import CONFIG, Amount, Many, Record, mistake
 from scenarios.input_files import LARGEST, content
 
 FINDING = "finding.json"
-Name = Annotated[str, Field(pattern=r"^\w{1,100}$")]  # which becomes the name of a file
+Name = Annotated[str, Field(pattern=r"^[\w -]{1,100}$")]  # which becomes the name of a file
 Bound = float | None  # None for what is not known, or an open end
 Bounds = Annotated[list[Bound], Field(min_length=2, max_length=2)]
 
@@ -42,7 +42,7 @@ class PictureRecord(Record):
     x: str
     y: str
     curves: dict[str, Many[tuple[float | str, IntervalRecord]]]
-    marks: dict[str, float]
+    marks: dict[str, Bound]
 
 
 class FindingRecord(Record):
@@ -58,11 +58,11 @@ class FindingRecord(Record):
     model: str
     adapter: NotRequired[str | None]
     size: str
-    statistic: NotRequired[str]
-    value: NotRequired[Bound]
-    low: NotRequired[Bound]
-    high: NotRequired[Bound]
-    n: NotRequired[Amount]
+    statistic: str
+    value: Bound
+    low: Bound
+    high: Bound
+    n: Amount
     controls: dict[str, bool | None]
     control_figures: dict[str, str]
     tests: dict[str, Tested]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import resource
@@ -31,7 +32,8 @@ class TrialCost:
     """The measured cost of a probe: seconds by phase, tokens, lines, and peak bytes of the process and of a GPU.
 
     The bytes include the keys and values of all concurrent dialogues of a whole trial of the same kind, at their
-    longest. `learnt` are the tokens that carried loss in the one step of a training.
+    longest. Of a training, `learnt` are the tokens that
+    carried loss in its one step, and `step` the seconds of that step, without what is played at a checkpoint.
     """
 
     base: Base
@@ -42,6 +44,7 @@ class TrialCost:
     memory: int
     on_gpu: int
     learnt: int = 0
+    step: float = 0.0
 
 
 Estimated = Scenario | Recipe  # a base whose trials can be estimated: a study's cannot
@@ -135,13 +138,16 @@ def _play(order: Order, given: Mapping[str, bytes], folder: str, threads: int, b
         "lines": manifest["counts"].get("lines") or 0,
         "memory": memory,
         "on_gpu": on_gpu,
-        "learnt": _learnt(Path(folder) / TRIALS / order.trial),
+        **_stepped(Path(folder) / TRIALS / order.trial),
     }
 
 
-def _learnt(folder: Path) -> int:
-    steps = folder / "training.parquet"
-    return int(read_steps(steps)["tokens_learnt"].sum()) if steps.is_file() else 0
+def _stepped(folder: Path) -> dict:
+    """`learnt` and `step` of the probe of a training; {} for a run."""
+    if not (folder / "training.parquet").is_file():
+        return {}
+    (step,) = read_steps(folder / "training.parquet").to_dicts()
+    return {"learnt": step["tokens_learnt"], "step": step["seconds_play"] + step["seconds_learn"]}
 
 
 def _views(base: Estimated) -> tuple[int, int]:
@@ -196,8 +202,10 @@ def _taken(probe: TrialCost, base: Estimated) -> tuple[float, float, float]:
     """
     spent = dict(probe.seconds)
     if isinstance(base, Recipe):
-        seconds = spent.pop("training", 0.0) * _steps(probe, base)
-        seconds += spent.pop("collecting", 0.0) * -(-base.max_steps // base.passes)
+        steps, training, seats = _steps(probe, base), spent.pop("training", 0.0), len(base.seats())
+        checkpoints = math.ceil(steps / base.save_steps)
+        seconds = probe.step * steps + max(0.0, training - probe.step) * checkpoints
+        seconds += spent.pop("collecting", 0.0) * math.ceil(base.max_steps / (base.passes * seats))
         seconds += spent.pop("evaluating", 0.0) * base.evaluation.conversations
         return seconds + sum(spent.values()), 0.0, 0.0
     more = base.conversations * base.turns / max(1, probe.lines)

@@ -144,7 +144,7 @@ def outcome(folder: Path) -> dict:
 def _evaluated(folder: Path) -> list[dict]:
     """The rows of the trained model with held-out personas, in the scenario of the training."""
     rows = read_stored(folder / "evaluation.parquet", EVALUATION)
-    method = rows["arm"].unique(maintain_order=True).to_list()[-1] if rows.height else None
+    method = dict(enumerate(rows["arm"].unique(maintain_order=True))).get(1)  # after the base model
     method_rows = rows.filter(
         pl.col("held_out"), pl.col("arm") == method, pl.col("scenario") == pl.col("scenario").first()
     )

@@ -236,13 +236,13 @@ def judge_into(
     from lab.store.run_store import read_frames
     from lab.transcripts.judging import judge_transcripts
 
-    status, reason, measured = "failed", None, None
+    status, reason = "failed", None
     try:
         with apart(store.path / LOG) as (_, errors):
             wires = judge_transcripts(store, task.transcripts, task.measure, device, dtype, errors, progress)
         for notice in judge_notices(task.measure).new():
             store.append(notice)
-        measured = _measured(task, store, wires)
+        store.write_frames(metrics=_measured(task, store, wires))
         status = "finished"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -256,7 +256,7 @@ def judge_into(
         raise
     finally:
         store.append({"event": "ended", "status": status, "reason": reason})
-        store.finish(status, reason, metrics=measured)
+        store.finish(status, reason)
     return read_frames(store.path)
 
 

@@ -60,7 +60,8 @@ class Recipe(Strict):
     learn_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="ends the training after the step with which as many tokens have carried loss, if before max_steps",
+        description="ends the training after the step with which as many tokens of all seats have carried loss, if "
+        "before max_steps, over which the learning rate falls",
     )
     conversations: int = Field(default=8, ge=1, description="dialogues a step")
     num_generations: int = Field(
@@ -141,6 +142,8 @@ class Recipe(Strict):
                 "expected passes with an offline method that plays its own dialogues; stored ones (data) are gone "
                 "through as often as max_steps demands, and online methods play new ones in each step"
             )
+        if self.passes > self.max_steps:
+            raise ValueError(f"expected passes of at most max_steps, which is {self.max_steps}")
         if self.data and self.curriculum:
             raise ValueError("expected no curriculum beside data, with which no dialogue is played")
         return self

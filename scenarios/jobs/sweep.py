@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from scenarios.fields import Strict, Text
+from scenarios.fields import Strict
 from scenarios.input_files import is_file
 from scenarios.jobs.recipe import Recipe, all_played
 from scenarios.jobs.study import Study
@@ -40,7 +40,7 @@ BASES = {
 }
 MOST_TRIALS = 10_000
 VARIANT = "variant"  # what the axis of the variants is called
-WHOLE = ("axes", "overrides")  # sections whose keys are dotted themselves
+WHOLE = {"axes": 1, "overrides": 1, "variants": 2}  # sections -> the keys before those that are dotted themselves
 ID_DIGITS = 10
 DRAWN = ("uniform", "loguniform", "integer", "choice")
 DIGITS = 6  # significant ones of a number that is drawn
@@ -168,7 +168,7 @@ class Sweep(Strict):
     overrides: dict[str, Plain] = Field(
         default={}, description="dotted keys of the base and their values in every trial, unless an axis has them"
     )
-    variants: dict[Text, dict[str, Plain]] = Field(
+    variants: dict[Annotated[str, Field(pattern=r"^[\w -]+$")], dict[str, Plain]] = Field(
         default={}, description="a further axis: name -> dotted keys of the base and their values in its trials"
     )
     axes: dict[str, Annotated[SweepAxis, BeforeValidator(_listed)]] = Field(
@@ -287,7 +287,14 @@ def _makes_sense(sweep: Sweep, document: Document) -> None:
         )
     if not sweep.variants and not sweep.axes:
         raise document.error("is missing or empty; expected at least one axis here, or variants", ("axes",))
+    if VARIANT in sweep.axes:
+        raise document.error(
+            "is what the axis of the variants is called; expected a key of the base", ("axes", VARIANT)
+        )
+    seen: dict[str, str] = {}
     for name, values in sweep.variants.items():
+        if (same := seen.setdefault(json.dumps(values, sort_keys=True), name)) != name:
+            raise document.error(f"is equal to {same!r}; expected variants that differ", ("variants", name))
         if twice := next((key for key in values if key in sweep.axes), None):
             raise document.error("is an axis too; expected it in one of the two", ("variants", name, twice))
     if sweep.samples > 1 and not any(axis.drawn for axis in sweep.axes.values()):

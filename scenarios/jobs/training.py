@@ -26,7 +26,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises ScenarioError with the file, line and key, what is there and what was expected.
     """
-    document = override(read_kind(path, "training"), overrides, Recipe, ("overrides",))
+    document = override(read_kind(path, "training"), overrides, Recipe, {"overrides": 1})
     recipe = validate(document, Recipe)
     folder = Path(path).parent
     scenarios = [

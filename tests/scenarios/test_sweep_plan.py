@@ -93,6 +93,8 @@ def test_variants_are_an_axis_whose_values_bring_overrides(tmp_path):
     assert values(plan(tmp_path, "axes={}", variants=variants)) == [("short",), ("hot",)]
     other = plan(tmp_path, "axes={}", "variants.short.turns=5", variants=variants)
     assert [base.turns for base in other.bases.values()] == [5, 6]
+    hotter = plan(tmp_path, "axes={}", "variants.hot.seats.user.temperature=1.4", variants=variants)
+    assert [base.seats.user.temperature for base in hotter.bases.values()][1] == 1.4
 
 
 @pytest.mark.parametrize(
@@ -102,8 +104,10 @@ def test_variants_are_an_axis_whose_values_bring_overrides(tmp_path):
         ({"a": {}, "b": {"turns": 0}}, "line 1: variants.b.turns does not go with the trial"),
         ({"a": {"turnz": 3}}, "did you mean 'turns'?"),
         ({"a": 3}, "variants.a is 3"),
+        ({"a": {"turns": 4}, "b": {"turns": 4}}, "variants.b is equal to 'a'"),
+        ({"a.b": {"turns": 4}}, "a.b"),
     ],
-    ids=["twice", "value", "key", "shape"],
+    ids=["twice", "value", "key", "shape", "equal", "dot"],
 )
 def test_a_mistake_in_a_variant_is_named(tmp_path, variants, said):
     assert said in refusal(tmp_path, variants=variants, axes={"seed": [1]})
@@ -147,6 +151,7 @@ def test_one_bad_combination_is_refused_with_its_values(tmp_path):
         (["overrides.seats.user.script=[1, .nan]"], "override 'overrides.seats.user.script=[1, .nan]'"),
         (["overrides.turns={1: 2}"], "by text"),
         (["axes={}"], "at least one axis"),
+        (["axes.variant=[1, 2]"], "variant is what the axis of the variants is called"),
         (["gpus=2"], "less than or equal to 1"),
     ],
 )

@@ -79,6 +79,29 @@ def test_trials_that_differ_in_their_seed_are_one_condition_with_an_interval_ove
     assert cost_rows(costs)[1][0][-1] == "chitchat: parroting 3"
 
 
+def test_what_does_not_vary_has_no_interval_and_no_mark(tmp_path):
+    trials = sweep_of(tmp_path, *(("a", seed, 0.3) for seed in (1, 2, 3)))
+    for number in range(3):
+        file = tmp_path / f"trials/{number}/evaluation_people.parquet"
+        part = pl.read_parquet(file)
+        perfect = pl.when(pl.col("arm") == "base").then(10.0).otherwise(20.0)
+        part.with_columns(consistent=perfect).write_parquet(file)
+    (result,) = conditions(trials, tmp_path)[1]
+    assert result.reduction.value == 1 and np.isnan(result.reduction.low) and np.isnan(result.p)
+    assert condition_rows([result])[1][0][6] == "100%"
+
+
+def test_another_arm_of_the_evaluation_is_not_what_was_trained(tmp_path):
+    trials = sweep_of(tmp_path, ("a", 1, 0.3), ("a", 2, 0.3))
+    before = conditions(trials, tmp_path)
+    for number in range(2):
+        for name in ("evaluation", "evaluation_people"):
+            file = tmp_path / f"trials/{number}/{name}.parquet"
+            part = pl.read_parquet(file)
+            pl.concat([part, part.filter(arm="base").with_columns(arm=pl.lit("prompted"))]).write_parquet(file)
+    assert conditions(trials, tmp_path) == before
+
+
 def test_one_seed_has_no_interval_and_what_was_rewarded_is_left_out(tmp_path):
     (only,) = conditions(sweep_of(tmp_path / "one", ("a", 1, 0.3)), tmp_path / "one")[1]
     assert only.reduction.value > 0.6 and np.isnan(only.reduction.low) and np.isnan(only.p)
