@@ -95,7 +95,7 @@ def render(
 
 def _steps(recipe: Recipe, steps: Sequence[Mapping]) -> int:
     """The steps of the training, as far as can be told where `learn_tokens` ends it."""
-    learnt = sum(step["tokens_learnt"] for step in steps)
+    learnt = sum(step.get("tokens_learnt", 0) for step in steps)
     if not (recipe.learn_tokens and learnt):
         return recipe.max_steps
     return min(recipe.max_steps, math.ceil(recipe.learn_tokens * len(steps) / learnt))
