@@ -89,10 +89,14 @@ def _condition(name: str, folders: Sequence[Path]) -> Condition:
     return Condition(
         name,
         len(folders),
-        float(np.mean([step["tokens_learnt"].sum() for step in steps])),
-        float(np.mean([step["seconds_play"].sum() + step["seconds_learn"].sum() for step in steps])),
+        _mean_total(steps, "tokens_learnt"),
+        _mean_total(steps, "seconds_play") + _mean_total(steps, "seconds_learn"),
         wires,
     )
+
+
+def _mean_total(steps: Sequence[pl.DataFrame], column: str) -> float:
+    return float(np.mean([step[column].to_numpy().sum() for step in steps]))
 
 
 def _results(name: str, folders: Sequence[Path]) -> Iterator[TrainingResult]:
