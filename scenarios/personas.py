@@ -21,7 +21,7 @@ from scenarios.input_files import is_file
 from scenarios.persona_schema import SAMPLE, UNKNOWN, FactSpec, PersonasFile, PersonaSpec, SlotsFile, SlotSpec
 from scenarios.records import PARTNER, SEATS, Fact, Persona, Recognition, Slot, derive_seed
 from scenarios.suggestions import nearest
-from scenarios.yaml_files import Document, Key, ScenarioError, parse_yaml, read_yaml, validate, yaml_text
+from scenarios.yaml_files import Document, Key, ScenarioError, parse_yaml, validate, yaml_text
 
 if TYPE_CHECKING:
     from scenarios.schema import ScenarioFile
@@ -38,7 +38,7 @@ _CHAR, _USER = (re.compile(rf"\{{\{{\s*{word}\s*\}}\}}", re.IGNORECASE) for word
 
 def load_slots(path: str | Path) -> dict[str, SlotSpec]:
     """The slots of a file by id, in its order. Raises ScenarioError."""
-    return validate(read_yaml(path), SlotsFile).slots
+    return _slots(Path(path), yaml_text(path))
 
 
 def load_personas(paths: str | Path | Iterable[str | Path]) -> tuple[Persona, ...]:
@@ -237,7 +237,7 @@ def _slots_file(path: Path, text: str) -> Path | None:
 def _slots_beside(path: Path) -> dict[str, SlotSpec]:
     """The slots that a persona file names."""
     file = _slots_file(path, yaml_text(path))
-    return _slots(file, yaml_text(file)) if file else {}
+    return load_slots(file) if file else {}
 
 
 def _ids(document: Document, people: Sequence[PersonaSpec]) -> list[str]:

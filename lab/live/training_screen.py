@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -63,7 +62,8 @@ def render(
     left, done = "", steps[-1]["step"] + 1 if steps else 0
     if steps:
         each = sum(step["seconds_play"] + step["seconds_learn"] for step in steps) / len(steps)
-        left = f"  {duration(each * max(0, _steps(recipe, steps) - done))} left in training"
+        learnt = sum(step.get("tokens_learnt", 0) for step in steps) / len(steps)
+        left = f"  {duration(each * max(0, recipe.expected_steps(learnt) - done))} left in training"
     head = Text.assemble(
         (f"{recipe.name} ", "bold"),
         f"{recipe.method} on {_taught(recipe)}  step {done}/{recipe.max_steps}  ",
@@ -91,14 +91,6 @@ def render(
     if steps and steps[-1].get("note"):
         talks.insert(0, Text(steps[-1]["note"], style="bold yellow"))
     return Group(Panel(head), Panel(table, title="rewards and the learner"), *talks)
-
-
-def _steps(recipe: Recipe, steps: Sequence[Mapping]) -> int:
-    """The steps of the training, as far as can be told where `learn_tokens` ends it."""
-    learnt = sum(step.get("tokens_learnt", 0) for step in steps)
-    if not (recipe.learn_tokens and learnt):
-        return recipe.max_steps
-    return min(recipe.max_steps, math.ceil(recipe.learn_tokens * len(steps) / learnt))
 
 
 def _taught(recipe: Recipe) -> str:

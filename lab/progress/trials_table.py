@@ -105,6 +105,11 @@ def axes_of(table: pl.DataFrame) -> list[str]:
     return columns[1 : columns.index("status")]
 
 
+def is_of_seeds(axis: str) -> bool:
+    """Whether the axis repeats a trial with other seeds."""
+    return axis.rpartition(".")[2] == "seed"
+
+
 def _name(row: Mapping) -> str:
     return ".".join(filter(None, (row["metric"], row["judge"], row["seat"])))
 

@@ -81,6 +81,14 @@ def held_out_groups(evaluation: pl.DataFrame) -> list[tuple[str, str, pl.DataFra
     return [(scenario, seat, part) for (scenario, seat), part in parts.items()]
 
 
+def arms_of(rows: pl.DataFrame) -> tuple[str, str]:
+    """The names of the base model's arm and the trained one's, which come first among the rows of an evaluation; "" for
+    one that is not there.
+    """
+    base, trained, *_ = [*rows["arm"].unique(maintain_order=True), "", ""]
+    return base, trained
+
+
 def tripped(part: pl.DataFrame) -> dict[str, list]:
     """The tripwires of each arm that are out of bounds relative to the first arm, which is the base model.
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
-from lab.progress.trials_table import FILE, axes_of, measures, read_trials
+from lab.progress.trials_table import FILE, axes_of, is_of_seeds, measures, read_trials
 from lab.reports.training_conditions import Condition, TrainingResult, conditions
 from lab.reports.validity_text import is_valid, not_valid, validities_of
 from lab.store.frames import METRICS
@@ -191,7 +191,7 @@ def curves(rows: pl.DataFrame, sweep: Sweep) -> list[ResponseCurve]:
 def axis_interactions(rows: pl.DataFrame, sweep: Sweep) -> list[AxisInteraction]:
     """The interaction of each pair of axes in every measure, without axes of seeds."""
     kept_pairs = []
-    for a, b in combinations([axis for axis in sweep.axis_names() if axis.rpartition(".")[2] != "seed"], 2):
+    for a, b in combinations([axis for axis in sweep.axis_names() if not is_of_seeds(axis)], 2):
         for measure, part in _measured(rows):
             codes = [coded(part[AXIS + axis].to_list(), sweep.is_logarithmic(axis)) for axis in (a, b)]
             kept = part.with_columns(u=pl.Series(codes[0], dtype=pl.Float64), v=pl.Series(codes[1], dtype=pl.Float64))

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lab.progress.trials_table import axes_of
-from lab.reports.evaluation_table import tripped
+from lab.progress.trials_table import axes_of, is_of_seeds
+from lab.reports.evaluation_table import arms_of, tripped
 from lab.store.frames import EVALUATED_PEOPLE, EVALUATION
 from lab.store.stored_frames import read_steps, read_stored
 from metrics.catalogue import EVALUATED, metric_figures
 from metrics.entry import MISSING, estimate_text
-from metrics.stats.differences import holm
+from metrics.stats.differences import ALPHA, holm, inconsistency_left
 from metrics.stats.intervals import Interval, crossed_interval
 
 NOTE = (
@@ -32,7 +32,6 @@ NOTE = (
     "p < .05 after Holm's correction over the conditions of a measure in a scenario. Tokens are those that carried "
     "loss, a mean over trials. Tripwires are those out of bounds beside the base model, with the number of trials."
 )
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def conditions(trials: pl.DataFrame, place: Path) -> tuple[list[Condition], list
 
     `trials` is trials.parquet, and `place` the folder to which its runs are relative.
     """
-    axes = [axis for axis in axes_of(trials) if axis.rpartition(".")[2] != "seed"]
+    axes = [axis for axis in axes_of(trials) if not is_of_seeds(axis)]
     runs: dict[str, list[Path]] = {}
     for row in trials.filter(pl.col("status") == "finished").iter_rows(named=True):
         if (place / row["run"] / "evaluation_people.parquet").is_file():
@@ -80,7 +79,7 @@ def _condition(name: str, folders: Sequence[Path]) -> Condition:
     found: set[tuple[str, str, int]] = set()
     for place, folder in enumerate(folders):
         evaluation = read_stored(folder / "evaluation.parquet", EVALUATION).filter(pl.col("held_out"))
-        trained = _arms(evaluation)[1]
+        trained = arms_of(evaluation)[1]
         for (scenario, _), part in evaluation.partition_by("scenario", "seat", as_dict=True).items():
             found |= {(scenario, wire, place) for wire, *_ in tripped(part).get(trained, ())}
     wires: dict[str, Counter[str]] = {}
@@ -108,7 +107,7 @@ def _results(name: str, folders: Sequence[Path]) -> Iterator[TrainingResult]:
     )
     rewarded = read_stored(folders[0] / "evaluation.parquet", EVALUATION).filter("rewarded")
     people = people.join(rewarded, on=["metric", "judge", "seat"], how="anti", nulls_equal=True)
-    base, trained = _arms(people)
+    base, trained = arms_of(people)
     parts = people.partition_by("scenario", "metric", "judge", "seat", as_dict=True, maintain_order=True)
     for (scenario, metric, judge, seat), part in parts.items():
         sums = _crossed(part.filter(arm=base), part.filter(arm=trained), len(folders))
@@ -142,16 +141,7 @@ def _crossed(before: pl.DataFrame, after: pl.DataFrame, trials: int) -> np.ndarr
 
 def _gone(sums: np.ndarray) -> float:
     """The relative reduction of inconsistency of (..., 4) sums; NaN where nothing was inconsistent before."""
-    was, scored, now, scored_after = sums.reshape(-1, 4).sum(0)
-    if not scored or not scored_after or was == scored:
-        return float("nan")
-    return float(1 - (1 - now / scored_after) / (1 - was / scored))
-
-
-def _arms(rows: pl.DataFrame) -> tuple[str, str]:
-    """The names of the base model's arm and the trained one's, which come first."""
-    base, trained, *_ = [*rows["arm"].unique(maintain_order=True), "", ""]
-    return base, trained
+    return 1 - float(inconsistency_left(sums.reshape(-1, 4).sum(0, keepdims=True))[0, 0])
 
 
 def _corrected(found: Sequence[TrainingResult]) -> Iterator[TrainingResult]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from math import isfinite
@@ -60,11 +60,11 @@ def stream_events(run_dir: str | Path, name: str = EVENTS) -> Iterator[dict]:
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run: it has no {name}")
     with path.open("rb") as file:
-        for event, _ in whole_events(lines_of(file, path), path):
+        for event, _ in whole_events(file, path):
             yield event
 
 
-def lines_of(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
     """The lines of a log, each with its end. Raises ValueError for a line that is longer than LONGEST."""
     for number in itertools.count(1):
         if not (line := file.readline(LONGEST)):
@@ -74,14 +74,14 @@ def lines_of(file: IO[bytes], path: Path) -> Iterator[bytes]:
         yield line
 
 
-def whole_events(lines: Iterable[bytes], path: Path) -> Iterator[tuple[dict, int]]:
+def whole_events(file: IO[bytes], path: Path) -> Iterator[tuple[dict, int]]:
     """(event, bytes up to its end) for each complete event.
 
     Raises ValueError, with the line of `path`, for a damaged line before the last, and for any event that its kind does
     not allow.
     """
     end, damaged = 0, 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(file, path), start=1):
         if damaged:
             raise ValueError(f"{path}, line {damaged}: {NO_EVENT}")
         try:

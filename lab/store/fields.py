@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, FailFast, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from scenarios.input_files import LARGEST, content
 from scenarios.yaml_files import shown
 
 EXPECTED = {  # pydantic's error type -> what was expected, where pydantic's own words are not plain
@@ -50,6 +53,21 @@ TokenId = Annotated[int, Field(ge=0, lt=2**32)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
+
+
+def read_record(file: Path, shape: TypeAdapter[Any], what: str) -> dict:
+    """The JSON object in a file, of that type. Raises ValueError with the key, what is there and what was expected;
+    `what` is the file's content in words, such as "the manifest of a run".
+    """
+    data = content(file, LARGEST, what)
+    try:
+        return shape.validate_python(json.loads(data))
+    except RecursionError:
+        raise ValueError(f"{file} is JSON nested too deep; expected {what} as the lab writes it") from None
+    except ValidationError as errors:
+        raise ValueError(f"{file}: {mistake(errors)}") from None
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
 
 
 def mistake(errors: ValidationError) -> str:

@@ -2,15 +2,13 @@
 
 # Annotations are not postponed here: what is required follows from NotRequired itself.
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
-from lab.store.fields import CONFIG, Amount, Many, Record, mistake
-from scenarios.input_files import LARGEST, content
+from lab.store.fields import CONFIG, Amount, Many, Record, read_record
 
 FINDING = "finding.json"
 Name = Annotated[str, Field(pattern=r"^[\w -]{1,100}$")]  # which becomes the name of a file
@@ -35,13 +33,16 @@ class Tested(Record):
     refutes: Bounds
 
 
+Point = Annotated[tuple[float | str, IntervalRecord], Field(strict=False)]  # a list in JSON
+
+
 class PictureRecord(Record):
     """The fields of `metrics.studies.protocol.Picture`."""
 
     title: str
     x: str
     y: str
-    curves: dict[str, Many[tuple[float | str, IntervalRecord]]]
+    curves: dict[str, Many[Point]]
     marks: dict[str, Bound]
 
 
@@ -76,16 +77,7 @@ def finding_of(folder: Path) -> dict | None:
     file = folder / FINDING
     if not file.is_file():
         return None
-    data = content(file, LARGEST, "the result of a study")
-    try:
-        json.loads(data)  # which refuses what is nested too deep
-        finding = _schema().validate_json(data)
-    except RecursionError:
-        raise ValueError(f"{file} is JSON nested too deep; expected it as the lab writes it") from None
-    except ValidationError as errors:
-        raise ValueError(f"{file}: {mistake(errors)}") from None
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
+    finding = read_record(file, _schema(), "the result of a study")
     if strange := set(finding["controls"]) ^ set(finding["control_figures"]):
         raise ValueError(f"{file}: controls and control_figures differ in {min(strange)!r}; expected the same names")
     return finding

@@ -51,13 +51,16 @@ ACTIVATIONS = {
     "persona": pl.String,
     "value": pl.Float64,
 }
-EVALUATION = {
+_EVALUATED = {  # what was measured, and where
     "arm": pl.String,
     "scenario": pl.String,
     "metric": pl.String,
     "judge": pl.String,
     "seat": pl.String,
     "held_out": pl.Boolean,
+}
+EVALUATION = {
+    **_EVALUATED,
     "rewarded": pl.Boolean,
     "value": pl.Float64,
     "low": pl.Float64,
@@ -71,12 +74,7 @@ EVALUATION = {
     "failed": pl.Int64,
 }
 EVALUATED_PEOPLE = {  # of an evaluation, by person
-    "arm": pl.String,
-    "scenario": pl.String,
-    "metric": pl.String,
-    "judge": pl.String,
-    "seat": pl.String,
-    "held_out": pl.Boolean,
+    **_EVALUATED,
     "person": pl.String,
     "consistent": pl.Float64,
     "scored": pl.Float64,

@@ -2,16 +2,14 @@
 
 # Annotations are not postponed here: what is required follows from NotRequired itself.
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from lab.store.event_parts import SpendRow, ValidityRow
-from lab.store.fields import CONFIG, Amount, Many, Record, Seconds, Seed, mistake
-from scenarios.input_files import LARGEST, content
+from lab.store.fields import CONFIG, Amount, Many, Record, Seconds, Seed, read_record
 
 
 class Validation(Record):
@@ -69,15 +67,7 @@ class Manifest(Record):
 
 def checked_manifest(file: Path) -> dict:
     """The manifest in a file. Raises ValueError, with the key, what is there and what was expected."""
-    data = content(file, LARGEST, "the manifest of a run")
-    try:
-        return _schema().validate_python(json.loads(data))
-    except RecursionError:
-        raise ValueError(f"{file} is JSON nested too deep; expected a manifest as the lab writes it") from None
-    except ValidationError as errors:
-        raise ValueError(f"{file}: {mistake(errors)}") from None
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
+    return read_record(file, _schema(), "the manifest of a run")
 
 
 @cache

@@ -24,7 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from lab.store.atomic_write import StoreError, dumps, failure, replace, write_all
-from lab.store.event_log import EVENTS, check_folder, lines_of, now, read_events, whole_events
+from lab.store.event_log import EVENTS, check_folder, now, read_events, whole_events
 from lab.store.frames import (
     ACTIVATIONS,
     CUT,
@@ -111,7 +111,7 @@ def open_for_resume(run_dir: str | Path) -> RunStore:
     try:
         manifest = read_manifest(path)
         with (path / EVENTS).open("rb") as file:
-            whole = list(whole_events(lines_of(file, path / EVENTS), path / EVENTS))
+            whole = list(whole_events(file, path / EVENTS))
         events, good = [event for event, _ in whole], whole[-1][1] if whole else 0
         if good < (path / EVENTS).stat().st_size:
             os.truncate(path / EVENTS, good)

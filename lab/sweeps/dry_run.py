@@ -32,8 +32,8 @@ class TrialCost:
     """The measured cost of a probe: seconds by phase, tokens, lines, and peak bytes of the process and of a GPU.
 
     The bytes include the keys and values of all concurrent dialogues of a whole trial of the same kind, at their
-    longest. Of a training, `learnt` are the tokens that
-    carried loss in its one step, and `step` the seconds of that step, without what is played at a checkpoint.
+    longest. Of a training, `learnt` are the tokens that carried loss in its one step, and `step` the seconds of that
+    step, without what is played at a checkpoint.
     """
 
     base: Base
@@ -202,21 +202,14 @@ def _taken(probe: TrialCost, base: Estimated) -> tuple[float, float, float]:
     """
     spent = dict(probe.seconds)
     if isinstance(base, Recipe):
-        steps, training, seats = _steps(probe, base), spent.pop("training", 0.0), len(base.seats())
-        checkpoints = math.ceil(steps / base.save_steps)
-        seconds = probe.step * steps + max(0.0, training - probe.step) * checkpoints
-        seconds += spent.pop("collecting", 0.0) * math.ceil(base.max_steps / (base.passes * seats))
+        steps = base.expected_steps(probe.learnt)
+        checkpoint = max(0.0, spent.pop("training", 0.0) - probe.step)
+        seconds = probe.step * steps + checkpoint * math.ceil(steps / base.save_steps)
+        seconds += spent.pop("collecting", 0.0) * base.batches_to_collect()
         seconds += spent.pop("evaluating", 0.0) * base.evaluation.conversations
         return seconds + sum(spent.values()), 0.0, 0.0
     more = base.conversations * base.turns / max(1, probe.lines)
     return spent.pop("playing", 0.0) * more + sum(spent.values()), probe.generated * more, probe.computed * more
-
-
-def _steps(probe: TrialCost, base: Recipe) -> float:
-    """The steps of a training, fewer than max_steps where `learn_tokens` ends it before."""
-    if not (base.learn_tokens and probe.learnt):
-        return base.max_steps
-    return min(base.max_steps, -(-base.learn_tokens // probe.learnt))
 
 
 def _kinds(plan: SweepPlan) -> dict[tuple, list[str]]:

@@ -143,10 +143,11 @@ def outcome(folder: Path) -> dict:
 
 def _evaluated(folder: Path) -> list[dict]:
     """The rows of the trained model with held-out personas, in the scenario of the training."""
+    from lab.reports.evaluation_table import arms_of
+
     rows = read_stored(folder / "evaluation.parquet", EVALUATION)
-    method = dict(enumerate(rows["arm"].unique(maintain_order=True))).get(1)  # after the base model
     method_rows = rows.filter(
-        pl.col("held_out"), pl.col("arm") == method, pl.col("scenario") == pl.col("scenario").first()
+        pl.col("held_out"), pl.col("arm") == arms_of(rows)[1], pl.col("scenario") == pl.col("scenario").first()
     )
     return method_rows.select("metric", "judge", "seat", "value", "low", "high", "n").to_dicts()
 

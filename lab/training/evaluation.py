@@ -36,7 +36,8 @@ from metrics.catalogue import CONSISTENCIES, EVALUATED, QA_UNSEEN
 from metrics.conversation_sums import Key, mean, of_run
 from metrics.judges import Judge, answer_words
 from metrics.measure import measure_run
-from metrics.stats.intervals import Interval, clustered_statistic, complement, ratio
+from metrics.stats.differences import inconsistency_left
+from metrics.stats.intervals import Interval, clustered_statistic, complement
 from metrics.stats.shares import share_of_counts
 from metrics.tripwires import SHARES, TRIPWIRES
 from scenarios import personas as people
@@ -384,11 +385,5 @@ def reduction(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray],
     """
     both = sorted(before.keys() & after.keys())
     sums = np.array([[*before[who], *after[who]] for who in both]).reshape(len(both), 4)  # consistent, scored; twice
-    left = clustered_statistic(sums, _left, n=len(both), confidence=confidence, within=(0.0, np.inf))
+    left = clustered_statistic(sums, inconsistency_left, n=len(both), confidence=confidence, within=(0.0, np.inf))
     return complement(left)
-
-
-def _left(sums: np.ndarray) -> np.ndarray:
-    """The share of the inconsistency that is left; (R, 4) -> (R, 1)."""
-    was, now = (1 - ratio(sums[:, at : at + 1], sums[:, at + 1 : at + 2]) for at in (0, 2))
-    return ratio(now, np.where(was > 0, was, np.nan))

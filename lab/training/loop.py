@@ -308,7 +308,7 @@ class TrainingLoop:
 
     def _collected(self, seat: str, drawn: Sequence[str]) -> Generator[dict, None, list[View]]:
         """The views of the untrained model in as many dialogues as the steps of one pass need."""
-        views, batches = [], -(-self.recipe.max_steps // (self.recipe.passes * len(self.students)))
+        views, batches = [], self.recipe.batches_to_collect()
         for batch in range(batches):
             played = self._played(batch, seat, drawn, {})
             views += played.views

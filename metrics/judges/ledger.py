@@ -51,7 +51,8 @@ class Ledger:
         Line to line: one, whose span is in the later line. Blank lines, personas without facts and other metrics are
         unscored.
         """
-        readings: dict[tuple[int, str, str, str], _Reading | str] = {}  # a line is read again for every later one
+        # of lines for all later ones: to look them up by their slots would hash those each time
+        readings: dict[tuple[int, str, str, str], _Reading | str] = {}
 
         def read(pair: Pair, text: str) -> _Reading | str:
             partner = pair.partner.name if pair.partner else ""

@@ -126,6 +126,15 @@ def factorial(arms: Mapping[str, np.ndarray], statistic: Statistic, *, confidenc
     }
 
 
+def inconsistency_left(sums: np.ndarray) -> np.ndarray:
+    """The share of an inconsistency that is left; (R, 4) -> (R, 1).
+
+    The columns are consistent and scored rows before, then after. NaN where nothing was inconsistent before.
+    """
+    was, now = (1 - ratio(sums[:, at : at + 1], sums[:, at + 1 : at + 2]) for at in (0, 2))
+    return ratio(now, np.where(was > 0, was, np.nan))
+
+
 def standard_error(sums: np.ndarray, statistic: Statistic) -> float:
     """The jackknife standard error over conversations: sqrt((n - 1) / n * sum((leave-one-out - their mean)^2)).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -109,6 +110,16 @@ class Recipe(Strict):
     def turns(self, step: int, turns: int) -> int:
         """The lines per dialogue in a step, counted from 0, of a scenario with that many `turns`."""
         return self.curriculum.at(step, turns) if self.curriculum else turns
+
+    def expected_steps(self, learnt: float) -> int:
+        """The steps of the training where each learns from that many tokens, of which `learn_tokens` may end it."""
+        if not (self.learn_tokens and learnt):
+            return self.max_steps
+        return min(self.max_steps, math.ceil(self.learn_tokens / learnt))
+
+    def batches_to_collect(self) -> int:
+        """The batches of dialogues that the untouched model plays for each seat: those of one pass."""
+        return math.ceil(self.max_steps / (self.passes * len(self.seats())))
 
     def compares_episodes(self) -> bool:
         """Whether GRPO compares whole dialogues, and not the lines of a turn."""
